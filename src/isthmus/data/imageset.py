@@ -1,0 +1,267 @@
+"""An ImageSet: N images of one size in memory, with labels or without.
+
+    images  (N, C, H, W)  uint8, 0 to 255, or float32 in [0, 1]; C is 1 (grey) or 3 (RGB)
+    labels  (N,)          int64, 0 to K - 1, or None
+    classes K names       () when there are no labels
+
+Whatever was read, from an IDX file or a folder of photographs, looks like this afterwards. A set is never
+changed in place: each method returns a new one, and the fingerprint is computed once.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split  # type: ignore[import-untyped, unused-ignore]
+from torch.nn import functional as F
+
+from isthmus.data.arrays import (
+    Labels,
+    Pixels,
+    channels_first,
+    check_images,
+    check_labels,
+    check_size,
+    class_numbers,
+)
+from isthmus.errors import DataError
+
+CHUNK_VALUES = 2**24  # values worked on at once: 64 MiB as float32
+FEWEST, FEWEST_PER_CLASS = 10, 3  # images that can be split in three
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """N images of one size, and what is known about them.
+
+    Arguments:
+        images: (N, C, H, W), uint8 or float32 in [0, 1], C of 1 or 3. labels: (N,) int64, or None.
+        classes: the K class names, () without labels. name: what the report calls the set.
+        published_test: the last so many images are a published test set.
+        notes: sentences on what a reader converted or left out; the report shows them.
+    Raises: DataError if any of this does not hold.
+    """
+
+    images: Pixels
+    labels: Labels | None
+    classes: tuple[str, ...] = ()
+    name: str = "images"
+    published_test: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_images(self.images)
+        check_labels(self.labels, self.classes, len(self.images))
+        if not 0 <= self.published_test < len(self.images):
+            raise DataError(
+                f"published_test is {self.published_test}; of {len(self.images)} images it may name "
+                f"0 to {len(self.images) - 1} as the test set"
+            )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: ArrayLike,
+        labels: ArrayLike | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "arrays",
+    ) -> Self:
+        """Take images and labels as they lie in memory.
+
+        Arguments:
+            images: (N, H, W), (N, C, H, W) or (N, H, W, C), C of 1 or 3, uint8 or floats in [0, 1].
+                Where both readings fit, (N, C, H, W) is taken.
+            labels: (N,) class numbers from 0, or class names as strings; None for an unlabelled set.
+            classes: the names in the order of their numbers; by default the numbers themselves, or the
+                names that occur, sorted.
+        Raises: DataError naming what does not fit.
+
+        >>> ImageSet.from_arrays(np.zeros((2, 28, 28)), ["seven", "one"]).classes
+        ('one', 'seven')
+        """
+        pixels = channels_first(np.asarray(images))
+        if labels is None:
+            if classes:
+                raise DataError(f"{len(classes)} classes are named but labels is None: give labels, or no classes")
+            return cls(pixels, None, (), name)
+        numbers, names = class_numbers(np.asarray(labels), classes)
+        return cls(pixels, numbers, names, name)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def take(self, indices: ArrayLike) -> Self:
+        """The images at these positions (or under this mask of N booleans), in this order.
+
+        No image of the result counts as a published test image any more.
+        """
+        index = np.asarray(indices)
+        index = index if index.size else np.empty(0, np.int64)
+        labels = None if self.labels is None else self.labels[index]
+        return replace(self, images=self.images[index], labels=labels, published_test=0)
+
+    def resize(self, height: int, width: int) -> Self:
+        """Every image scaled to (C, height, width): bilinear, antialiased, pixel centres at halves.
+
+        uint8 is rounded to the nearest value. A set that has this size already is returned unchanged.
+        Raises: DataError unless both sides are at least 1.
+        """
+        check_size((height, width))
+        if self.shape[1:] == (height, width):
+            return self
+        resized = np.empty((len(self), self.shape[0], height, width), self.images.dtype)
+        for part in self._chunks(larger=height * width):
+            values = torch.from_numpy(np.array(self.images[part], np.float32))
+            values = F.interpolate(values, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+            whole = resized.dtype == np.uint8
+            resized[part] = (values.round_().clamp_(0, 255) if whole else values.clamp_(0, 1)).numpy()
+        return replace(self, images=resized)
+
+    def grey(self) -> Self:
+        """One channel of luma.   Y = 0.299 R + 0.587 G + 0.114 B   (ITU-R BT.601)
+
+        A grey set is returned unchanged. On uint8 this is Pillow's integer formula, so that a photograph
+        turned grey here or by Pillow is the same to the last bit.
+        """
+        if self.shape[0] == 1:
+            return self
+        grey = np.empty((len(self), 1, *self.shape[1:]), self.images.dtype)
+        for part in self._chunks():
+            red, green, blue = np.moveaxis(self.images[part], 1, 0)
+            if grey.dtype == np.uint8:
+                scaled = red * np.uint32(19595) + green * np.uint32(38470) + blue * np.uint32(7471)
+                grey[part, 0] = (scaled + 0x8000) >> 16
+            else:
+                grey[part, 0] = np.clip(0.299 * red + 0.587 * green + 0.114 * blue, 0, 1)
+        return replace(self, images=grey)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over shape, type, pixels, labels and class names; only equal sets share it."""
+        head = [self.images.shape, self.images.dtype.name, self.labels is not None, self.classes]
+        digest = hashlib.sha256(json.dumps(head).encode())
+        digest.update(np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data)
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels, "<i8").data)
+        return digest.hexdigest()
+
+    def image_hashes(self) -> NDArray[np.uint64]:
+        """(N,) one 8-byte BLAKE2b per image, over its pixels: equal images have equal hashes."""
+        raw = np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data.cast("B")
+        step = len(raw) // len(self)
+        hashes = [
+            hashlib.blake2b(raw[start : start + step], digest_size=8).digest() for start in range(0, len(raw), step)
+        ]
+        return np.frombuffer(b"".join(hashes), "<u8").astype(np.uint64)
+
+    def count_shared(self, hashes: NDArray[np.uint64]) -> int:
+        """How many of these images are among those of `hashes` (another set's `image_hashes()`)."""
+        return int(np.isin(self.image_hashes(), hashes).sum())
+
+    def summary(self) -> dict[str, Any]:
+        """What is in the set, as plain values: its size, how many images of each class, and what the reader noted."""
+        none = np.empty(0, np.int64)
+        counts = np.bincount(none if self.labels is None else self.labels, minlength=len(self.classes))
+        return {
+            "name": self.name,
+            "images": len(self),
+            "shape": list(self.shape),
+            "classes": {name: int(counts[k]) for k, name in enumerate(self.classes)},
+            "published_test": self.published_test,
+            "fingerprint": self.fingerprint,
+            "notes": list(self.notes),
+        }
+
+    def _chunks(self, larger: int = 0) -> Iterator[slice]:
+        """Slices over N, each of at most CHUNK_VALUES values before and after the work."""
+        channels, height, width = self.shape
+        step = max(1, CHUNK_VALUES // (channels * max(height * width, larger)))
+        return (slice(start, start + step) for start in range(0, len(self), step))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three sets with no image in common that together hold every image."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+
+def split(images: ImageSet, *, seed: int = 0) -> Split:
+    """Divide a set into training, validation and test images, each shuffled, by (images, seed) alone.
+
+    A published test set stays the test set, and a sixth of the rest is for validation: MNIST gives
+    50,000 / 10,000 / 10,000. Otherwise 70 / 15 / 15. A labelled set is stratified: every part has nearly
+    the same share of each class, and at least one image of it.
+
+    Raises: DataError for fewer than 10 images, or fewer than 3 of a class, to divide.
+
+    >>> parts = split(ImageSet.from_arrays(np.zeros((20, 8, 8)), [0, 1] * 10))
+    >>> len(parts.train), len(parts.validation), len(parts.test)
+    (14, 3, 3)
+    """
+    open_count = len(images) - images.published_test
+    rest = np.arange(open_count)
+    _check_enough(images, rest)
+    if images.published_test:
+        test = np.random.default_rng(seed).permutation(np.arange(open_count, len(images)))
+        share = 1 / 6
+    else:
+        share = 0.15
+        rest, test = _divide(images, rest, round(share * open_count), seed)
+    train, validation = _divide(images, rest, round(share * open_count), seed)
+    return Split(images.take(train), images.take(validation), images.take(test))
+
+
+def _divide(
+    images: ImageSet, indices: NDArray[np.int64], size: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Shuffle `indices` into two; the second has `size` of them, and never fewer than there are classes."""
+    labels = None if images.labels is None else images.labels[indices]
+    if labels is not None:
+        size = max(size, len(np.unique(labels)))
+    state = np.random.RandomState(np.random.MT19937(seed))  # unlike a bare number, takes a seed of any size
+    first, second = train_test_split(indices, test_size=size, random_state=state, stratify=labels)
+    if images.labels is not None:
+        # In proportion, 3 images among hundreds round to none: swap one with one of the largest class.
+        for label in np.setdiff1d(images.labels[first], images.labels[second]):
+            rare = np.argmax(images.labels[first] == label)
+            common = np.argmax(images.labels[second] == np.bincount(images.labels[second]).argmax())
+            first[rare], second[common] = second[common], first[rare]
+    return first, second
+
+
+def _check_enough(images: ImageSet, indices: NDArray[np.int64]) -> None:
+    if len(indices) < FEWEST:
+        raise DataError(
+            f"{images.name} has {len(indices)} images to divide into training, validation and test; "
+            f"at least {FEWEST} are needed: add images"
+        )
+    if images.labels is None:
+        return
+    present, counts = np.unique(images.labels[indices], return_counts=True)
+    rare = [
+        f"{images.classes[label]!r} has {count}"
+        for label, count in zip(present, counts, strict=True)
+        if count < FEWEST_PER_CLASS
+    ]
+    if rare:
+        raise DataError(
+            f"{images.name} has classes too small to divide into training, validation and test: "
+            f"{', '.join(rare[:5])}; at least {FEWEST_PER_CLASS} images a class are needed: "
+            "add images, or remove the class"
+        )

@@ -1,0 +1,168 @@
+"""One image file -> uint8 pixels, upright, grey or RGB, of the size asked for.
+
+A file is met twice. `read_header` looks without decoding: size, mode, orientation; that is enough to refuse
+an image that is too large and to choose one size for a folder. `decode` then reads the pixels:
+first frame -> EXIF orientation -> 8 bits, grey or RGB, transparency laid over white -> centre crop and
+antialiased bilinear scaling. Both raise `UnreadableImageError` with a reason that follows the file's name.
+"""
+
+import stat
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+MOST_PIXELS = 64_000_000
+_TOO_LARGE = "over the limit of 64 megapixels"
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+_DECODERS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of SUFFIXES
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
+_SWAPS_SIDES = range(5, 9)  # EXIF orientations that turn by a quarter
+_WORDS = {
+    "1": "1-bit",
+    "P": "palette",
+    "PA": "palette",
+    "LA": "grey with transparency",
+    "La": "grey with transparency",
+    "RGBA": "RGB with transparency",
+    "RGBa": "RGB with transparency",
+    "I": "16-bit grey",
+    "F": "floating-point grey",
+}
+
+
+class UnreadableImageError(Exception):
+    """An image that cannot be used; the text is the reason, and the caller names the file."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image file says of itself, seen upright.
+
+    `mode` is in words where the pixels need converting, and None where they do not.
+    """
+
+    height: int
+    width: int
+    grey: bool
+    rotated: bool
+    mode: str | None
+
+
+def read_header(path: Path) -> Header:
+    """Size, mode and orientation of an image file, without decoding it. Call it from one thread.
+
+    Raises: UnreadableImageError for an empty or damaged file, or over 64 megapixels.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+            raise UnreadableImageError("is not a regular file")
+        if status.st_size == 0:
+            raise UnreadableImageError("is empty (0 bytes)")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit refuses the image
+            image = Image.open(path, formats=_decoders())
+        with image:
+            header = _header(image)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
+        raise UnreadableImageError(_reason(error)) from error
+    if header.height * header.width > MOST_PIXELS:
+        raise UnreadableImageError(f"is {header.width} x {header.height}: {_TOO_LARGE}")
+    return header
+
+
+def decode(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """The pixels of an image file, (height, width) if it is grey, else (height, width, 3).
+
+    Another shape is cropped at its centre to the asked proportions, then scaled.
+    Raises: UnreadableImageError if the file is damaged.
+    """
+    try:
+        with Image.open(path, formats=_decoders()) as image:
+            # A JPEG decodes cheaply at a half, quarter or eighth; at twice the size the filter still matters.
+            longest = 2 * max(height, width)
+            image.draft(None, (longest, longest))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _eight_bits(image)
+            if upright.size != (width, height):
+                upright = ImageOps.fit(upright, (width, height), method=Image.Resampling.BILINEAR)
+            return np.asarray(upright, np.uint8)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
+        raise UnreadableImageError(_reason(error)) from error
+
+
+@cache
+def _decoders() -> list[str]:
+    """Those of _DECODERS that this Pillow has; a renamed EPS must not reach the program started for it."""
+    Image.init()
+    return [name for name in _DECODERS if name in Image.OPEN]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is {_TOO_LARGE}"
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image of a known format, or its header is damaged"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    return f"is damaged ({error or type(error).__name__})"
+
+
+def _header(image: Image.Image) -> Header:
+    orientation = _orientation(image)
+    width, height = image.size
+    if orientation in _SWAPS_SIDES and image.format != "TIFF":  # Pillow has swapped a TIFF's sides already
+        width, height = height, width
+    grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
+    return Header(height, width, grey, orientation in range(2, 9), _conversion(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8. A PNG with tags behind its pixels is not asked: that would decode it."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if isinstance(value, int) else 1
+
+
+def _conversion(image: Image.Image) -> str | None:
+    """In words, what the pixels are converted from; None for 8-bit grey and RGB."""
+    if image.mode.startswith("I;16"):
+        return "16-bit grey"
+    if image.mode in ("L", "RGB"):
+        return _WORDS[image.mode + "A"] if image.has_transparency_data else None
+    return _WORDS.get(image.mode, image.mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Any mode -> "L" or "RGB": 16 bits scaled to 8, transparency laid over white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _scaled(np.asarray(image))
+    grey = image.mode in _GREY_MODES
+    if image.has_transparency_data:
+        layered = image.convert("LA" if grey else "RGBA")
+        white = Image.new(layered.mode, layered.size, (255, 255) if grey else (255, 255, 255, 255))
+        if grey:  # alpha_composite knows RGBA only
+            return Image.composite(layered.getchannel("L"), white.getchannel("L"), layered.getchannel("A"))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("L" if grey else "RGB")
+
+
+def _scaled(values: NDArray[np.generic]) -> Image.Image:
+    """16-bit integers v -> round(v / 257), so that 65535 is 255; floats in [0, 1] -> round(255 v)."""
+    numbers = values.astype(np.float64)
+    top = 1 if values.dtype.kind == "f" else 65535
+    if not (np.isfinite(numbers).all() and numbers.min() >= 0 and numbers.max() <= top):
+        raise UnreadableImageError(f"has grey values outside 0 to {top}; save it with 8 or 16 bits")
+    return Image.fromarray(np.rint(numbers * (255 / top)).astype(np.uint8))

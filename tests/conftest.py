@@ -1,0 +1,42 @@
+"""Small real and made-up images that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from isthmus.data.catalog import load
+from isthmus.data.imageset import ImageSet, Split, split
+
+
+@pytest.fixture(autouse=True)
+def _steady_random_state() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageSet:
+    """600 embedded digits of 32 x 32, 60 of each."""
+    images = load("mnist-5k", size=(32, 32))
+    assert images.labels is not None
+    chosen = np.concatenate([np.flatnonzero(images.labels == k)[:60] for k in range(10)])
+    return images.take(chosen)
+
+
+@pytest.fixture(scope="session")
+def parts(digits: ImageSet) -> Split:
+    """420 / 90 / 90 of them."""
+    return split(digits)
+
+
+@pytest.fixture
+def mnist_folder() -> Path:
+    """The folder of the four published files; skips where there is none."""
+    root = os.environ.get("ISTHMUS_DATA")
+    if not root or not (Path(root) / "mnist").is_dir():
+        pytest.skip("ISTHMUS_DATA does not name a folder with mnist/ in it")
+    return Path(root) / "mnist"
