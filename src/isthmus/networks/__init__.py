@@ -1,0 +1,1 @@
+"""What a network believes about an image; its loss lives with it."""

@@ -1,0 +1,120 @@
+"""Principal component analysis: the exact optimum of the linear autoencoder.
+
+Of all linear maps to D numbers and back, x_hat = m + V V'(x - m) with the D leading eigenvectors V of the covariance
+has the least squared error (Eckart and Young 1936). Pixels P, images N: the covariance (P, P) is decomposed if
+P <= N, else the Gram matrix (N, N), both in float64 and gathered in chunks. Where both pass 8192 a randomised solver
+is used, and the result is labelled approximate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA as RandomisedPCA
+from torch import Tensor, nn
+
+from isthmus.data.imageset import ImageSet
+from isthmus.errors import InputError
+from isthmus.networks.autoencoder import Autoencoder, linear
+
+EXACT_UP_TO = 8192
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """Mean and directions of largest variance.
+
+    mean: (P,). components: (D, P), orthonormal rows, largest variance first; the largest entry of each row is
+    positive. variances: (D,), of the training images along each row. exact: False for the randomised solver.
+    """
+
+    mean: Tensor
+    components: Tensor
+    variances: Tensor
+    image_shape: tuple[int, int, int]
+    exact: bool
+
+    def autoencoder(self) -> Autoencoder:
+        """The linear autoencoder with these weights, so that PCA takes part wherever an autoencoder does."""
+        network = linear(self.image_shape, latent_dim=len(self.components))
+        encode, decode = network.encoder[1], network.decoder[0]
+        assert isinstance(encode, nn.Linear)
+        assert isinstance(decode, nn.Linear)
+        with torch.no_grad():
+            encode.weight.copy_(self.components)
+            encode.bias.copy_(-self.components @ self.mean)
+            decode.weight.copy_(self.components.T)
+            decode.bias.copy_(self.mean)
+        return network.eval()
+
+
+def principal_components(images: ImageSet, latent_dim: int) -> PrincipalComponents:
+    """Fit PCA with D = `latent_dim` components to images.
+
+    Raises: InputError if there are not more images than D, or not at least D pixels.
+    """
+    count, pixels = len(images), int(np.prod(images.shape))
+    if latent_dim > min(count - 1, pixels):
+        raise InputError(
+            f"PCA with {latent_dim} components needs more than {latent_dim} images and as many pixels; "
+            f"{images.name} has {count} images of {pixels} pixels. Choose a smaller latent_dim."
+        )
+    exact = min(count, pixels) <= EXACT_UP_TO
+    if not exact:
+        mean, rows, variances = _randomised(images, latent_dim)
+    elif pixels <= count:
+        mean, rows, variances = _from_covariance(images, latent_dim)
+    else:
+        mean, rows, variances = _from_gram(images, latent_dim)
+    largest = rows.abs().argmax(1, keepdim=True)
+    rows = rows * rows.gather(1, largest).sign()
+    return PrincipalComponents(mean, rows, variances, images.shape, exact)
+
+
+def _chunk(images: ImageSet, start: int) -> Tensor:
+    """(chunk, P) in float64, in [0, 1]."""
+    part: NDArray[np.generic] = images.images[start : start + CHUNK]
+    scale = 255.0 if part.dtype == np.uint8 else 1.0
+    return torch.from_numpy(part).flatten(1).double() / scale
+
+
+def _mean(images: ImageSet) -> Tensor:
+    total = sum((_chunk(images, i).sum(0) for i in range(0, len(images), CHUNK)), torch.zeros(1).double())
+    return total / len(images)
+
+
+def _from_covariance(images: ImageSet, latent_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    mean = _mean(images)
+    scatter = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    for i in range(0, len(images), CHUNK):
+        centred = _chunk(images, i) - mean
+        scatter.addmm_(centred.T, centred)
+    values, vectors = torch.linalg.eigh(scatter / len(images))
+    return mean, vectors.flip(1)[:, :latent_dim].T.contiguous(), values.flip(0)[:latent_dim].clamp(min=0)
+
+
+def _from_gram(images: ImageSet, latent_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """With X = U S V', the Gram matrix X X' = U S^2 U' gives V' = U' X / S."""
+    mean = _mean(images)
+    centred = torch.cat([_chunk(images, i) for i in range(0, len(images), CHUNK)]) - mean
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    left = vectors.flip(1)[:, :latent_dim]
+    # A second orthonormalisation: directions of no variance come out of the division as noise.
+    rows = torch.linalg.qr((left.T @ centred).T).Q.T
+    return mean, rows.contiguous(), values.flip(0)[:latent_dim].clamp(min=0) / len(images)
+
+
+def _randomised(images: ImageSet, latent_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    flat = images.images.reshape(len(images), -1).astype(np.float32)
+    if images.images.dtype == np.uint8:
+        flat /= 255.0
+    fitted = RandomisedPCA(latent_dim, svd_solver="randomized", random_state=0).fit(flat)
+    mean, rows, variances = (
+        torch.from_numpy(np.asarray(a, dtype=np.float64))
+        for a in (fitted.mean_, fitted.components_, fitted.explained_variance_)
+    )
+    return mean, rows, variances
