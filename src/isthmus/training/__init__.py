@@ -1,0 +1,1 @@
+"""From a network and images to a trained network and its history."""

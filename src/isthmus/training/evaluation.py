@@ -1,0 +1,70 @@
+"""A finished run on a set of images, with a warning where it was trained on them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from isthmus.data.catalog import load
+from isthmus.data.imageset import ImageSet
+from isthmus.errors import InputError, TrainedOnWarning
+from isthmus.metrics import psnr
+from isthmus.networks.apply import reconstruct, to_float
+from isthmus.networks.autoencoder import Autoencoder
+from isthmus.runs import Run
+from isthmus.training.loop import score
+
+
+def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) -> ImageSet:
+    """Bring images to the size and channels the run was trained with; a name or a path is loaded first.
+
+    Raises: InputError if the run wants colour and the images are grey; DataError if they cannot be read.
+    """
+    channels, height, width = run.config()["image_shape"]
+    if not isinstance(images, ImageSet):
+        images = load(images, size=(height, width), skip_bad=skip_bad)
+    if images.shape[0] != channels:
+        if channels == 3:
+            raise InputError(f"{run.folder} was trained on colour images, {images.name} is grey; choose another run.")
+        images = images.grey()
+    return images.resize(height, width)
+
+
+def evaluate(run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: bool = False) -> dict[str, float]:
+    """Measure a run on images: mse and psnr (decibels) of an autoencoder, loss and accuracy of a classifier.
+
+    Arguments: run: the run or its folder. images: a set, or what `isthmus.load` takes.
+    Warns: TrainedOnWarning, with the count, if any of the images were trained on.
+    Raises: InputError if the images do not fit the run, or a classifier's images have no labels or other classes.
+    """
+    run = run if isinstance(run, Run) else Run(Path(run))
+    images = prepare(run, images, skip_bad=skip_bad)
+    network = run.network()
+    pixels = torch.from_numpy(images.images)
+    if isinstance(network, Autoencoder):
+        _warn_if_trained_on(run, images)
+        restored = reconstruct(network, images.images).clamp(0, 1)
+        decibels = psnr(restored, to_float(pixels)).mean()
+        return {"mse": score(network, pixels, None)["loss"], "psnr": float(decibels)}
+    if images.labels is None:
+        raise InputError(f"{images.name} has no labels to compare a classifier with.")
+    known = tuple(run.config()["classes"])
+    if images.classes != known:
+        raise InputError(
+            f"{images.name} has the classes {', '.join(images.classes)}; {run.folder} knows {', '.join(known)}."
+        )
+    _warn_if_trained_on(run, images)
+    return score(network, pixels, torch.from_numpy(images.labels))
+
+
+def _warn_if_trained_on(run: Run, images: ImageSet) -> None:
+    shared = images.count_shared(run.trained_on())
+    if shared:
+        warnings.warn(
+            f"{shared} of the {len(images)} images of {images.name} were trained on by {run.folder}: "
+            f"the figures flatter the model. Use images it has not seen.",
+            TrainedOnWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,102 @@
+"""A network trained into a run folder, or taken from there if that was done before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from isthmus.data.imageset import Split
+from isthmus.errors import DivergedError, RunExistsError
+from isthmus.networks.apply import encode
+from isthmus.networks.autoencoder import Autoencoder
+from isthmus.networks.catalog import Network, build
+from isthmus.runs import Run, write_arrays
+from isthmus.settings import RunSettings, differences
+from isthmus.training.loop import Corrupt, Progress, train
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its network, a dictionary an epoch, the best epoch and the seconds of training steps."""
+
+    network: Network
+    epochs: list[dict[str, float]]
+    best_epoch: int
+    seconds: float
+
+    @property
+    def parameters(self) -> int:
+        """Numbers the training could change."""
+        return sum(p.numel() for p in self.network.parameters())
+
+
+def train_run(
+    run: Run,
+    settings: RunSettings,
+    parts: Split,
+    *,
+    device: str | torch.device = "cpu",
+    corrupt: Corrupt | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train on `parts.train`, choose by `parts.validation`, write the run; a finished run is loaded instead.
+
+    Raises: RunExistsError if the run was begun with other settings or images; what `train` raises, with
+    the state of the run set accordingly.
+    """
+    if (run.folder / "run.json").exists():
+        _check_same(run, settings, parts)
+    if run.finished:
+        facts = run.status()
+        return Trained(run.network().to(device), run.history(), int(facts["best_epoch"]), float(facts["seconds"]))
+    network = build(settings.model, parts.train.shape, classes=len(parts.train.classes), seed=settings.seed)
+    run.begin(settings, parts.train)
+    try:
+        history = train(
+            network,
+            parts.train,
+            parts.validation,
+            settings.training,
+            seed=settings.seed,
+            device=device,
+            corrupt=corrupt,
+            run=run,
+            progress=progress,
+        )
+    except DivergedError as error:
+        run.set_status("diverged", step=error.step, learning_rate=error.learning_rate)
+        raise
+    except KeyboardInterrupt:
+        run.set_status("interrupted", epochs=len(run.history()))
+        raise
+    except BaseException as error:
+        run.set_status("failed", error=str(error))
+        raise
+    if isinstance(network, Autoencoder):
+        _write_codes(run, network, parts)
+    run.finish(network, parts.train, settings, best_epoch=history.best_epoch, seconds=history.seconds)
+    return Trained(network, history.epochs, history.best_epoch, history.seconds)
+
+
+def _write_codes(run: Run, network: Autoencoder, parts: Split) -> None:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, part in {"train": parts.train, "validation": parts.validation, "test": parts.test}.items():
+        arrays[name] = encode(network, part.images)
+        if part.labels is not None:
+            arrays[f"{name}_labels"] = part.labels
+    write_arrays(run.folder / "codes.npz", arrays)
+
+
+def _check_same(run: Run, settings: RunSettings, parts: Split) -> None:
+    """A run is only taken up for the same settings and the same images."""
+    before = run.settings()
+    if before != settings:
+        raise RunExistsError(
+            f"{run.folder} was begun with other settings ({differences(before, settings)}); give the same ones, "
+            f"--overwrite it, or choose another --out."
+        )
+    if run.fingerprint() != parts.train.fingerprint:
+        raise RunExistsError(f"{run.folder} was trained on other images; --overwrite it, or choose another --out.")

@@ -1,0 +1,250 @@
+"""The one training loop.
+
+All images lie in one uint8 tensor on the device; a batch is taken by index and cast there. The order of the data and
+every random draw of epoch e are a function of (seed, e) alone, so that a run can be taken up after any epoch. Losses
+stay on the device until the epoch ends: no step waits for a number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.data.augment import random_shifts
+from isthmus.data.degrade import add_noise
+from isthmus.data.imageset import ImageSet
+from isthmus.errors import DivergedError, InputError
+from isthmus.networks.apply import BATCH, ranges, to_float
+from isthmus.networks.catalog import Network
+from isthmus.runs import Run
+from isthmus.settings import TrainingSettings
+
+Corrupt = Callable[[Tensor, torch.Generator], Tensor]
+Progress = Callable[[int, int, str], None]
+
+TRAIN_SAMPLE = 5000  # training images scored after each epoch, in the same way as the validation images
+
+
+@dataclass(frozen=True)
+class History:
+    """What a training did.
+
+    epochs: one dictionary each, with `epoch`, `loss` (mean over the steps, as trained), `train_loss` and
+    `validation_loss` (both scored after the epoch without augmentation, over images), `learning_rate`, `seconds`;
+    for a classifier also `train_accuracy` and `validation_accuracy`. best_epoch: whose weights the network has.
+    seconds: of training steps, without scoring. stopped_early: whether patience ran out.
+    """
+
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    stopped_early: bool = False
+
+
+def train(
+    network: Network,
+    training: ImageSet,
+    validation: ImageSet,
+    settings: TrainingSettings,
+    *,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    corrupt: Corrupt | None = None,
+    run: Run | None = None,
+    progress: Progress | None = None,
+) -> History:
+    """Train `network` in place; it ends with the weights of the epoch best on `validation`: of least
+    loss, or for a classifier of highest accuracy.
+
+    Arguments: corrupt: makes the degraded input of a batch (B, C, H, W) with a generator, while the target stays
+    clean; by default Gaussian noise of `settings.noise`. run: where epochs are recorded, and the best weights kept
+    if the training is cut short by Ctrl-C. progress: called with (steps done, steps in all, a line on the epoch).
+    Returns: the History. Raises: DivergedError with the step and the rate if a loss is not finite; InputError if
+    the images have no labels and the network learns from labels.
+
+    >>> from isthmus.data.catalog import load
+    >>> from isthmus.data.imageset import split
+    >>> from isthmus.networks.autoencoder import linear
+    >>> parts = split(load("mnist-5k"))
+    >>> history = train(linear(parts.train.shape), parts.train, parts.validation, TrainingSettings(epochs=1))
+    >>> history.best_epoch
+    1
+    """
+    if corrupt is None and settings.noise:
+        corrupt = _noise(settings.noise)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    images, targets = _on_device(training, network, device)
+    sample = _every(len(training), TRAIN_SAMPLE)
+    scored = {
+        "train": (images[sample], None if targets is None else targets[sample]),
+        "validation": _on_device(validation, network, device),
+    }
+    batches = ranges(len(images), settings.batch_size)
+    steps = settings.epochs * len(batches)
+    optimizer = _optimizer(network, settings)
+    schedule = _schedule(optimizer, settings, steps)
+
+    epochs: list[dict[str, float]] = []
+    best, best_epoch = _weights(network), 0
+    best_rank: tuple[float, ...] = (float("inf"),)
+    seconds = 0.0
+    try:
+        for epoch in range(1, settings.epochs + 1):
+            started = time.perf_counter()
+            order_generator, noise_generator = _generator(seed, epoch, 0), _generator(seed, epoch, 1)
+            order = torch.randperm(len(images), generator=order_generator).to(device)
+            losses = torch.zeros(len(batches), device=device)
+            rates = []
+            network.train()
+            for step, (begin, end) in enumerate(batches):
+                index = order[begin:end]
+                clean = to_float(images[index])
+                if settings.shift:
+                    clean = random_shifts(clean, settings.shift, generator=noise_generator)
+                given = clean if corrupt is None else corrupt(clean, noise_generator)
+                given = given.contiguous(memory_format=torch.channels_last)
+                loss = network.loss(given, clean if targets is None else targets[index])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses[step] = loss.detach()
+                rates.append(optimizer.param_groups[0]["lr"])
+                if schedule is not None:
+                    schedule.step()
+                if progress is not None:
+                    progress((epoch - 1) * len(batches) + step + 1, steps, _line(epoch, settings.epochs, epochs))
+            trained = losses.tolist()  # the one moment an epoch waits for the device
+            spent = time.perf_counter() - started
+            seconds += spent
+            _check_finite(trained, rates, first_step=(epoch - 1) * len(batches) + 1)
+
+            record = {
+                "epoch": epoch,
+                "loss": float(np.mean(trained)),
+                "learning_rate": rates[-1],
+                "seconds": spent,
+            }
+            for part, (part_images, part_targets) in scored.items():
+                figures = score(network, part_images, part_targets, corrupt=corrupt, generator=_generator(seed, 0, 2))
+                record |= {f"{part}_{name}": value for name, value in figures.items()}
+            _check_finite([record["validation_loss"]], rates[-1:], first_step=epoch * len(batches))
+            epochs.append(record)
+            if run is not None:
+                run.add_epoch(record)
+            if _rank(record) < best_rank:
+                best, best_epoch, best_rank = _weights(network), epoch, _rank(record)
+            if settings.patience is not None and epoch - best_epoch >= settings.patience:
+                break
+    except KeyboardInterrupt:
+        if run is not None and best_epoch:
+            run.keep_checkpoint(best)
+        raise
+    finally:
+        network.load_state_dict(best)
+        network.eval()
+    return History(epochs, best_epoch, seconds, stopped_early=len(epochs) < settings.epochs)
+
+
+@torch.inference_mode()
+def score(
+    network: Network,
+    images: Tensor,
+    targets: Tensor | None,
+    *,
+    corrupt: Corrupt | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, float]:
+    """Means over all images of what `network.score` measures, in evaluation mode and large batches.
+
+    Arguments: images: (N, C, H, W), uint8 or float. targets: (N,) labels, or None where the images are the target.
+    """
+    network.eval()
+    sums: dict[str, Tensor] = {}
+    for begin, end in ranges(len(images), BATCH):
+        clean = to_float(images[begin:end])
+        given = clean if corrupt is None or generator is None else corrupt(clean, generator)
+        given = given.contiguous(memory_format=torch.channels_last)
+        figures = network.score(given, clean if targets is None else targets[begin:end])
+        for name, values in figures.items():
+            sums[name] = (
+                sums.get(name, torch.zeros((), dtype=torch.float64, device=values.device)) + values.double().sum()
+            )
+    return {name: float(total) / len(images) for name, total in sums.items()}
+
+
+def _noise(sigma: float) -> Corrupt:
+    return lambda images, generator: add_noise(images, sigma, generator=generator)
+
+
+def _on_device(data: ImageSet, network: Network, device: str | torch.device) -> tuple[Tensor, Tensor | None]:
+    """Images as one tensor, and labels where the network learns from them."""
+    images = torch.from_numpy(data.images).to(device)
+    if network.target == "images":
+        return images, None
+    if data.labels is None:
+        raise InputError(
+            f"{data.name} has no labels for a classifier to learn from; put each class into a folder of its own."
+        )
+    return images, torch.from_numpy(data.labels).to(device)
+
+
+def _every(count: int, most: int) -> Tensor:
+    """Up to `most` indices spread evenly over `count`."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
+
+
+def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """A generator that is a function of (seed, epoch) and of what it is used for."""
+    state = np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler | None:
+    """One cycle: up for `warmup` of the steps, then down by a cosine (Smith and Topin 2018); None if constant."""
+    if settings.schedule == "constant":
+        return None
+    warmup = settings.warmup
+    if warmup * (steps + 1) == 1:  # torch divides by the length of the rise, here zero
+        warmup *= 1.001
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=settings.learning_rate, total_steps=steps + 1, pct_start=warmup
+    )
+
+
+def _weights(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _rank(record: dict[str, float]) -> tuple[float, ...]:
+    """Less is better: the validation loss; for a classifier the accuracy first, which label smoothing does not bend."""
+    loss = record["validation_loss"]
+    return (-record["validation_accuracy"], loss) if "validation_accuracy" in record else (loss,)
+
+
+def _check_finite(losses: list[float], rates: list[float], *, first_step: int) -> None:
+    for i, (loss, rate) in enumerate(zip(losses, rates, strict=True)):
+        if not np.isfinite(loss):
+            step = first_step + i
+            raise DivergedError(
+                f"The loss became {loss} at step {step} with learning rate {rate:.3g}. "
+                f"Lower training.learning_rate, for example to {rate / 10:.1g}, and start anew with --overwrite.",
+                step=step,
+                learning_rate=rate,
+            )
+
+
+def _line(epoch: int, epochs: int, records: list[dict[str, float]]) -> str:
+    text = f"epoch {epoch}/{epochs}"
+    return f"{text}, validation loss {records[-1]['validation_loss']:.4f}" if records else text
