@@ -1,0 +1,1 @@
+"""From a damaged image back to a clean one."""

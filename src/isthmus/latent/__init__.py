@@ -1,0 +1,1 @@
+"""What the code knows: neighbours, overlap of classes, the manifold the decoder draws."""

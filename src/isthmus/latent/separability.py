@@ -1,0 +1,69 @@
+"""Which classes lie on top of each other in the code, and which codes were clipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.latent.neighbours import nearest
+
+
+def pairwise_overlap(
+    references: NDArray[np.floating],
+    reference_labels: NDArray[np.int64],
+    queries: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    *,
+    classes: int,
+) -> NDArray[np.float64]:
+    """Overlap of every two classes: twice the balanced error of 1-NN that knows these two classes alone.
+
+    0 where they are apart, 1 where neighbours say nothing about the class. The asymptotic 1-NN error of a pair is
+    the integral of 2 p q / (p + q), so this estimates the harmonic overlap of the two densities (Cover and Hart 1967).
+    The larger class is thinned, evenly, to the size of the smaller, else its density would win the ties.
+    Arguments: as in `neighbour_accuracy`. Returns: (K, K), symmetric, ones on the diagonal, at most 1.
+    """
+    rows = [np.flatnonzero(reference_labels == k) for k in range(classes)]
+    overlap = np.eye(classes)
+    for a, b in combinations(range(classes), 2):
+        size = min(len(rows[a]), len(rows[b]))
+        if size == 0 or not ((labels == a).any() and (labels == b).any()):
+            overlap[a, b] = overlap[b, a] = np.nan
+            continue
+        chosen = np.concatenate([r[np.linspace(0, len(r) - 1, size).astype(int)] for r in (rows[a], rows[b])])
+        asked = (labels == a) | (labels == b)
+        predicted = reference_labels[chosen][nearest(references[chosen], queries[asked])]
+        wrong = predicted != labels[asked]
+        error = (wrong[labels[asked] == a].mean() + wrong[labels[asked] == b].mean()) / 2
+        overlap[a, b] = overlap[b, a] = min(1.0, 2 * error)
+    return overlap
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Codes that pile up at the least value of an axis, as those behind a ReLU do at zero.
+
+    share: (D,) of codes exactly at that value. dead: (D,) True where all of them are, so that the axis says nothing.
+    """
+
+    share: NDArray[np.float64]
+    dead: NDArray[np.bool_]
+
+    @property
+    def clipped(self) -> list[int]:
+        """Axes, from 0, with more than one code in a hundred at the boundary, dead ones included."""
+        return [int(axis) for axis in np.flatnonzero(self.share > 0.01)]
+
+
+def clipping(codes: NDArray[np.floating]) -> Clipping:
+    """Find clipped axes from the codes alone: (N, D).
+
+    >>> clipping(np.array([[0.0, 1.0], [0.0, 2.0], [3.0, 3.0]])).clipped[0]
+    0
+    """
+    at_bottom = codes == codes.min(0)
+    share = np.where(at_bottom.sum(0) > 1, at_bottom.mean(0), 0.0)
+    return Clipping(share, at_bottom.all(0))
