@@ -1,0 +1,105 @@
+"""Curves over epochs and figures by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+from numpy.typing import NDArray
+
+from isthmus.figures.style import BLUE, INK, ORANGE, RULE, Panel, panel
+
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def loss_curves(
+    name: str, title: str, epochs: Sequence[dict[str, float]], *, best: int, level: tuple[str, float]
+) -> Panel:
+    """Training and validation loss of one run, the epoch whose weights were kept, and a level to compare with.
+
+    Arguments: level: its name and value, drawn as a dashed line (the exact PCA error, say).
+    """
+    with panel(2.7) as figure:
+        axes = figure.subplots()
+        _two_lines(axes, epochs, "loss", best)
+        axes.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label=level[0])
+        axes.set(title=title, xlabel="epoch", ylabel="squared error per pixel")
+        figure.legend(loc="outside lower center", ncols=4, handlelength=1.5, columnspacing=1.0)
+    return Panel(name, figure, f"{title}: training and validation loss over {len(epochs)} epochs, best epoch {best}.")
+
+
+def accuracy_curves(name: str, title: str, epochs: Sequence[dict[str, float]], *, best: int) -> Panel:
+    """Training and validation accuracy and loss of a classifier, one above the other."""
+    with panel(3.9) as figure:
+        upper, lower = figure.subplots(2, sharex=True)
+        _two_lines(upper, epochs, "accuracy", best)
+        upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+        upper.set(title=title, ylabel="accuracy")
+        upper.legend(loc="lower right")
+        _two_lines(lower, epochs, "loss", best)
+        lower.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
+        lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        lower.yaxis.set_major_formatter("{x:.2g}")
+        lower.yaxis.set_minor_formatter(NullFormatter())
+    return Panel(
+        name,
+        figure,
+        f"{title}: accuracy and loss on training and validation images over {len(epochs)} epochs.",
+    )
+
+
+def by_class(
+    name: str,
+    title: str,
+    classes: Sequence[str],
+    series: Mapping[str, tuple[NDArray[np.float64] | Sequence[float], str]],
+    *,
+    level: tuple[str, float] | None = None,
+    lowest: float = 0.0,
+) -> Panel:
+    """Shares by class, a marker a series. Arguments: series: label -> (K shares, colour). level: a dashed line."""
+    with panel(3.4) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(classes))
+        for i, (label, (shares, ink)) in enumerate(series.items()):
+            offset = (i - (len(series) - 1) / 2) * 0.13
+            axes.plot(places + offset, shares, MARKERS[i % len(MARKERS)], color=ink, markersize=5, label=label)
+        for place in places[:-1]:
+            axes.axvline(place + 0.5, color=RULE, linewidth=0.5, alpha=0.4)
+        if level is not None:
+            axes.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label=level[0])
+        axes.set_xticks(places, classes, rotation=0 if max(map(len, classes)) <= 3 else 60)
+        axes.set(title=title, xlabel="true class", ylabel="accuracy", ylim=(lowest, 1.0 + 0.02 * (1 - lowest)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.grid(axis="y")
+        figure.legend(loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.0)
+    return Panel(name, figure, f"{title}, for {len(classes)} classes: {', '.join(series)}.")
+
+
+def _two_lines(axes: Axes, epochs: Sequence[dict[str, float]], measure: str, best: int) -> None:
+    numbers = [int(e["epoch"]) for e in epochs]
+    marker = "o" if len(epochs) <= 30 else None
+    for part, ink in (("train", BLUE), ("validation", ORANGE)):
+        label = "training" if part == "train" else part
+        axes.plot(
+            numbers,
+            [e[f"{part}_{measure}"] for e in epochs],
+            color=ink,
+            marker=marker,
+            markersize=3,
+            label=label,
+        )
+    if best:
+        axes.plot(
+            best,
+            epochs[best - 1][f"validation_{measure}"],
+            "o",
+            markersize=8,
+            markerfacecolor="none",
+            color=INK,
+            label="kept",
+        )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid()

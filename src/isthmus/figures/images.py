@@ -1,0 +1,112 @@
+"""Pictures: rows of examples, the manifold a decoder draws, a strip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.figures.style import INK, ORANGE, PANEL, Panel, panel
+from isthmus.latent.manifold import Grid
+
+GAP = 2  # pixels between pictures
+
+
+def rows(name: str, title: str, columns: Sequence[str], pictures: Mapping[str, Tensor]) -> Panel:
+    """A row of pictures a label: {label: (K, C, H, W)}, a column a class. Clipped to [0, 1]."""
+    stack = np.stack([_colour(p) for p in pictures.values()])
+    height, width = stack.shape[2:4]
+    across = len(columns) * width / (len(pictures) * height)
+    with panel(0.55 + (PANEL - 0.9) / across) as figure:
+        axes = figure.subplots()
+        axes.imshow(_tile(stack), interpolation="none")
+        axes.set_xticks(_centres(len(columns), width), columns, rotation=0 if max(map(len, columns)) <= 4 else 45)
+        axes.set_yticks(_centres(len(pictures), height), list(pictures))
+        _bare(axes)
+        axes.xaxis.tick_top()
+        axes.set_title(title)
+    return Panel(name, figure, f"{title}: {', '.join(pictures)}; classes {', '.join(columns)}.")
+
+
+def manifold(name: str, title: str, grid: Grid, pictures: Tensor, strip: NDArray[np.float32] | None) -> Panel:
+    """The decoder's picture in each cell of a grid (R, R, C, H, W), cells without data tinted, density as contours.
+
+    Arguments: strip: codes (steps, 2) of a walk, drawn as a line.
+    """
+    size = pictures.shape[0]
+    flat = pictures.reshape(size, size, *pictures.shape[2:])
+    picture = _tile(np.stack([_colour(row) for row in flat]), gap=0)
+    left, right, bottom, top = grid.extent
+    with panel(5.0) as figure:
+        axes = figure.subplots()
+        axes.imshow(picture, extent=grid.extent, interpolation="none", aspect="auto")
+        tint = np.zeros((size, size, 4))
+        tint[~grid.occupied] = (0.906, 0.388, 0.0, 0.38)
+        axes.imshow(tint, extent=grid.extent, interpolation="none", aspect="auto")
+        x, y = grid.codes[0, :, 0], grid.codes[:, 0, 1]
+        styles = {0.9: ("#92dadd", "--"), 0.5: ("#92dadd", "-")}
+        handles: list[object] = [Patch(color=ORANGE, alpha=0.5, label="no training code")]
+        levels = grid.levels(tuple(styles))
+        for share, (ink, dashes) in styles.items():
+            axes.contour(x, y, grid.counts, levels=[levels[share]], colors=[ink], linestyles=[dashes], linewidths=1.4)
+            handles.append(axes.plot([], [], dashes, color="#4fb3b8", label=f"{share:.0%} of codes")[0])
+        if strip is not None:
+            line = axes.plot(
+                strip[:, 0], strip[:, 1], "-o", color="#ffa90e", markersize=3, linewidth=1.2, label="strip"
+            )
+            handles += line
+        axes.set(
+            title=title,
+            xlabel="first number of the code",
+            ylabel="second number",
+            xlim=(left, right),
+            ylim=(bottom, top),
+        )
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.6, columnspacing=1.0)
+    return Panel(name, figure, f"{title}: {size} by {size} decoded codes, tinted where no training code lies.")
+
+
+def strip(name: str, title: str, pictures: Tensor, ends: tuple[str, str]) -> Panel:
+    """One row of pictures (steps, C, H, W) between two named ends."""
+    with panel(1.0) as figure:
+        axes = figure.subplots()
+        picture = _tile(_colour(pictures)[None])
+        axes.imshow(picture, interpolation="none")
+        width = pictures.shape[-1]
+        axes.set_xticks([width / 2, picture.shape[1] - width / 2], ends)
+        axes.set_yticks([])
+        _bare(axes)
+        axes.set_title(title)
+    return Panel(name, figure, f"{title}: {len(pictures)} pictures from {ends[0]} to {ends[1]}.")
+
+
+def _colour(pictures: Tensor) -> NDArray[np.float32]:
+    """(K, C, H, W) to (K, H, W, 3), clipped."""
+    values = pictures.clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    return np.broadcast_to(values, (*values.shape[:3], 3)) if values.shape[3] == 1 else values
+
+
+def _tile(pictures: NDArray[np.float32], *, gap: int = GAP) -> NDArray[np.float32]:
+    """(rows, columns, H, W, 3) to one picture with clear gaps, RGBA."""
+    count_rows, count_columns, height, width, _ = pictures.shape
+    down, across = height + gap, width + gap
+    tiled = np.zeros((count_rows * down - gap, count_columns * across - gap, 4), np.float32)
+    for r in range(count_rows):
+        for c in range(count_columns):
+            tiled[r * down : r * down + height, c * across : c * across + width, :3] = pictures[r, c]
+            tiled[r * down : r * down + height, c * across : c * across + width, 3] = 1
+    return tiled
+
+
+def _centres(count: int, size: int) -> NDArray[np.floating]:
+    return np.arange(count) * (size + GAP) + (size - 1) / 2
+
+
+def _bare(axes: Axes) -> None:
+    axes.tick_params(length=0, labelcolor=INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,1 @@
+"""A study's results and figures to one self-contained HTML page."""

@@ -1,0 +1,365 @@
+"""The report of the study of digits: results, figures and findings laid out exercise by exercise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.figures import codes, curves, images
+from isthmus.figures.style import BLUE, MODEL_COLOURS, ORANGE, PURPLE, RED
+from isthmus.report.page import Page, Section, Table
+from isthmus.runs import versions
+from isthmus.studies import findings
+from isthmus.studies.digits import (
+    AUTOENCODERS,
+    LATENT_DIM,
+    PUBLISHED_1NN,
+    PUBLISHED_CLASSIFIER,
+    DigitsResult,
+    examples_of,
+)
+from isthmus.studies.study import Study
+
+NAMES = {"noisy": "noisy image", "pca": "exact PCA", "lab": "lab's network", "strong": "stronger network"}
+SOURCE = "Published: answers of the lab 5LSL0 (TU Eindhoven, 2023)."
+
+
+def digits_page(study: Study, result: DigitsResult) -> Page:
+    """Lay out the page. Exercises that need labels are left out where there are none, and the lead says so."""
+    sections = [_d1(result), _d2(result)]
+    if result.d3 is not None and result.d4 is not None:
+        sections += [_d3(result), _d4(result)]
+    sections += [_d5(result), _d6(result)]
+    made = versions()
+    return Page(
+        title=f"What two numbers keep of an image: {result.data.name}",
+        lead=_lead(study, result),
+        found=findings.summary(result),
+        facts=_facts(study, result),
+        sections=sections,
+        tables=[_runs_table(result)],
+        footer=[
+            f"Made by Isthmus {made['isthmus']} with Python {made['python']}, torch {made['torch']}, numpy "
+            f"{made['numpy']}.",
+            "Every number on this page is in summary.json beside it; each figure is in figures/ as PNG and SVG.",
+        ],
+    )
+
+
+def _lead(study: Study, result: DigitsResult) -> list[str]:
+    channels, height, width = result.data.shape
+    kind = "grey" if channels == 1 else "colour"
+    text = (
+        f"{len(result.data):,} {kind} images of {height} x {width} pixels are squeezed through a code of "
+        f"{LATENT_DIM} numbers "
+        f"and drawn again, by the network of a course, by a stronger one, and by the exact optimum of all linear ones."
+    )
+    lead = [text]
+    if study.settings.fast:
+        lead.insert(
+            0,
+            "A fast run: every training had a third of its updates, so the figures are below what the study reaches.",
+        )
+    if result.d3 is None:
+        lead.append(
+            "The images have no labels: neighbours (D3), the classifier (D4) and whatever else needs classes are "
+            "left out."
+        )
+    if result.duplicates:
+        lead.append(
+            f"{result.duplicates} test images equal a training image pixel by pixel: the test figures are that "
+            "much too good."
+        )
+    return lead
+
+
+def _facts(study: Study, result: DigitsResult) -> dict[str, str]:
+    parts = result.parts
+    facts = {
+        "Images": f"{len(parts.train):,} to train, {len(parts.validation):,} to choose by, {len(parts.test):,} to test",
+        "Classes": ", ".join(result.data.classes) or "none",
+        "Noise": f"standard deviation {study.settings.noise} in [0, 1] units, not clipped (D3, D6)",
+        "Training": (
+            f"{duration(sum(run.seconds for run in result.runs.values()))} on {study.device}, seed "
+            f"{study.settings.seed}"
+        ),
+        "Fingerprint": result.data.fingerprint[:16],
+    }
+    if result.data.notes:
+        facts["Reading"] = " ".join(result.data.notes)
+    return facts
+
+
+def _runs_table(result: DigitsResult) -> Table:
+    rows = []
+    for name, run in result.runs.items():
+        per_epoch = run.seconds / len(run.epochs)
+        rows.append(
+            [
+                name,
+                f"{run.parameters:,}",
+                f"{len(run.epochs)}",
+                f"{run.best_epoch}",
+                duration(run.seconds),
+                f"{per_epoch:.2g} s",
+            ]
+        )
+    head = ["run", "parameters", "epochs", "kept", "training", "an epoch"]
+    note = (
+        "Kept: the epoch best on the validation images, whose weights are used. Nothing was chosen on the test images."
+    )
+    return Table("What was trained", head, rows, [note])
+
+
+def _d1(result: DigitsResult) -> Section:
+    found, classes = result.d1, _columns(result)
+    panels = [
+        images.rows(
+            "D1-reconstructions",
+            "test images and what two numbers keep",
+            classes,
+            {"original": found.originals} | {_short(n): found.reconstructed[n] for n in AUTOENCODERS},
+        )
+    ]
+    level = ("exact PCA (test)", found.test_mse["pca"])
+    for name in ("lab", "strong"):
+        run = result.runs[name]
+        panels.append(
+            curves.loss_curves(
+                f"D1-loss-{name}", f"loss of the {NAMES[name]}", run.epochs, best=run.best_epoch, level=level
+            )
+        )
+    best = min(found.test_mse.values())
+    rows, strong = [], set()
+    for i, name in enumerate(AUTOENCODERS):
+        error = found.test_mse[name]
+        kept = "" if found.kept is None else findings.percent(float(np.nanmean(found.kept[name])))
+        rows.append(
+            [
+                NAMES[name],
+                f"{error:.5f}",
+                f"{findings.times(found.test_mse['pca'], error):.2f}",
+                *([kept] if kept else []),
+            ]
+        )
+        if error == best:
+            strong.add(i)
+    head = [
+        "code of two numbers",
+        "test error per pixel",
+        "times better than PCA",
+        *(["class kept"] if found.kept else []),
+    ]
+    notes = ["Error: mean squared, pixels in [0, 1]."]
+    if found.kept is not None:
+        notes.append(
+            "Class kept: share of reconstructions to which the classifier of D4 gives the true class, mean over "
+            "classes."
+        )
+    tables = [Table("Reconstruction error on the test images", head, rows, notes, frozenset(strong))]
+    if found.kept is not None:
+        by_digit = [[NAMES[n], *(findings.percent(float(s), 0) for s in found.kept[n])] for n in AUTOENCODERS]
+        tables.append(Table("Class kept after reconstruction, by class", ["", *classes_of(result)], by_digit))
+    asked = "Train an autoencoder with a code of two numbers; show a reconstruction of each class and the loss."
+    return Section("D1", "Reconstruction", asked, findings.d1(result), panels, tables)
+
+
+def _d2(result: DigitsResult) -> Section:
+    found = result.d2
+    panels = [
+        codes.scatter(
+            f"D2-codes-{name}",
+            f"codes of the {NAMES[name]}" if name != "pca" else "codes of exact PCA",
+            found.test[name],
+            found.labels,
+            result.data.classes,
+        )
+        for name in ("lab", "strong", "pca")
+    ]
+    if found.overlap is not None:
+        panels.append(
+            codes.class_table(
+                "D2-overlap",
+                "overlap of classes, lab (%)",
+                found.overlap,
+                result.data.classes,
+                rows="class",
+                columns="class",
+            )
+        )
+    head = ["axis of the lab's code", "clipped codes", "dead"]
+    rows = [
+        [str(i + 1), findings.percent(float(share), 2), "yes" if found.clipping.dead[i] else "no"]
+        for i, share in enumerate(found.clipping.share)
+    ]
+    note = (
+        "Overlap: twice the balanced error of a nearest neighbour that knows two classes alone; 0\u00a0% apart, "
+        "100\u00a0% on top of each other."
+    )
+    tables = [Table("Clipping by the ReLU on the code", head, rows, [note] if found.overlap is not None else [])]
+    asked = "Scatter the codes; say which classes overlap, and why codes are clipped."
+    return Section("D2", "The code", asked, findings.d2(result), panels, tables)
+
+
+def _d3(result: DigitsResult) -> Section:
+    assert result.d3 is not None
+    found, classes = result.d3, result.data.classes
+    series: dict[str, tuple[NDArray[np.float64] | Sequence[float], str]] = {
+        "lab, clean": (found["lab.clean"].per_class, BLUE),
+        "lab, noisy": (found["lab.noisy"].per_class, PURPLE),
+        "strong, clean": (found["strong.clean"].per_class, ORANGE),
+        "exact PCA, clean": (found["pca.clean"].per_class, MODEL_COLOURS["pca"]),
+    }
+    if result.are_digits:
+        series["published"] = (PUBLISHED_1NN, RED)
+    chance = 1 / len(classes)
+    panels = [
+        curves.by_class("D3-neighbours", "1-nearest neighbour in the code", classes, series, level=("chance", chance)),
+        codes.class_table(
+            "D3-confusion",
+            "neighbours of the lab's code, clean",
+            found["lab.clean"].confusion,
+            classes,
+            rows="true class",
+            columns="class of the nearest neighbour",
+        ),
+    ]
+    rows = [["published", *_shares(PUBLISHED_1NN)]] if result.are_digits else []
+    rows += [
+        [f"{NAMES[n]}, {kind}", *_shares(found[f"{n}.{kind}"].per_class)]
+        for n in ("lab", "strong", "pca")
+        for kind in ("clean", "noisy")
+    ]
+    rows.append(["chance", *_shares([chance] * len(classes))])
+    notes = [
+        "References: codes of the training images; queries: codes of the test images. Noisy: trained on clean "
+        "images, references and queries both noisy.",
+        *([SOURCE] if result.are_digits else []),
+    ]
+    asked = "Classify by the nearest neighbour in the code and report the accuracy of each class beside chance."
+    return Section(
+        "D3",
+        "Neighbours",
+        asked,
+        findings.d3(result),
+        panels,
+        [Table("Accuracy of 1-NN (%)", ["", *classes, "mean"], rows, notes)],
+    )
+
+
+def _d4(result: DigitsResult) -> Section:
+    assert result.d4 is not None
+    found, classes = result.d4, result.data.classes
+    titles = {"classifier": "plain classifier", "classifier-remedy": f"remedy: {found.remedy}"}
+    panels = [
+        curves.accuracy_curves(f"D4-{name}", titles[name], run.epochs, best=run.best_epoch)
+        for name, run in found.runs.items()
+    ]
+    series: dict[str, tuple[NDArray[np.float64] | Sequence[float], str]] = {"ours": (list(found.per_class), BLUE)}
+    if result.are_digits:
+        series["published"] = (PUBLISHED_CLASSIFIER, RED)
+    lowest = np.floor(20 * min(min(shares) for shares, _ in series.values()) - 0.2) / 20
+    panels.append(curves.by_class("D4-accuracy", "test accuracy", classes, series, lowest=max(0.0, float(lowest))))
+    panels.append(
+        codes.class_table(
+            "D4-confusion",
+            "test images",
+            found.confusion,
+            classes,
+            rows="true class",
+            columns="predicted class",
+        )
+    )
+    rows = [["published", *_shares(PUBLISHED_CLASSIFIER)]] if result.are_digits else []
+    rows.append([titles[found.chosen].partition(":")[0], *_shares(found.per_class)])
+    asked = (
+        "Train a classifier, report its accuracy on each class, judge its capacity by the curves, and apply the "
+        "remedy they call for."
+    )
+    notes = [SOURCE] if result.are_digits else []
+    return Section(
+        "D4",
+        "Classifier",
+        asked,
+        findings.d4(result),
+        panels,
+        [Table("Test accuracy (%)", ["", *classes, "mean"], rows, notes)],
+    )
+
+
+def _d5(result: DigitsResult) -> Section:
+    found = result.d5
+    panels = [
+        images.manifold("D5-manifold", "what the lab's decoder draws", found.grid, found.images, found.strip_codes)
+    ]
+    if found.strip is not None and found.ends is not None:
+        panels.append(
+            images.strip("D5-strip", f"the strip from {found.ends[0]} to {found.ends[1]}", found.strip, found.ends)
+        )
+    asked = (
+        "Decode a regular grid of codes; say where the pictures make sense and where they do not, and what lies "
+        "between."
+    )
+    return Section("D5", "The manifold", asked, findings.d5(result), panels)
+
+
+def _d6(result: DigitsResult) -> Section:
+    found = result.d6
+    pictures = {
+        "noisy": found.noisy,
+        **{_short(n): found.restored[n] for n in AUTOENCODERS},
+        "clean": found.clean,
+    }
+    panels = [images.rows("D6-denoising", f"noise of {found.sigma} through the bottleneck", _columns(result), pictures)]
+    best = max(q.psnr for q in found.quality.values())
+    rows, strong = [], set()
+    for i, (name, quality) in enumerate(found.quality.items()):
+        kept = [] if found.kept is None else [findings.percent(found.kept[name])]
+        rows.append([NAMES[name], f"{quality.psnr:.2f}", f"{quality.ssim:.3f}", *kept])
+        if quality.psnr == best:
+            strong.add(i)
+    head = ["", "PSNR (dB)", "SSIM", *([] if found.kept is None else ["class kept"])]
+    notes = [
+        "Means over all test images, against the clean ones. Restored images are clipped to [0, 1], noisy ones are not."
+    ]
+    asked = "Push noisy images through the autoencoder trained on clean ones: does the noise pass, and does the image?"
+    return Section(
+        "D6",
+        "Noise",
+        asked,
+        findings.d6(result),
+        panels,
+        [Table("Restoration of the test images", head, rows, notes, frozenset(strong))],
+    )
+
+
+def classes_of(result: DigitsResult) -> tuple[str, ...]:
+    """Names of the classes."""
+    return result.data.classes
+
+
+def _columns(result: DigitsResult) -> list[str]:
+    chosen = examples_of(result.parts.test)
+    labels = result.parts.test.labels
+    return (
+        [str(i + 1) for i in range(len(chosen))] if labels is None else [result.data.classes[labels[i]] for i in chosen]
+    )
+
+
+def _short(name: str) -> str:
+    return {"pca": "PCA"}.get(name, name)
+
+
+def _shares(shares: Sequence[float] | NDArray[np.float64]) -> list[str]:
+    return [f"{100 * s:.1f}" for s in shares] + [f"{100 * float(np.nanmean(shares)):.1f}"]
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> duration(75)
+    '1 min 15 s'
+    """
+    return f"{seconds:.0f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"

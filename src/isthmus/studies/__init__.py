@@ -1,0 +1,1 @@
+"""The studies: each computes and returns results, and draws nothing."""

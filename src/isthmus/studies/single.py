@@ -1,0 +1,99 @@
+"""One network on one set of images, from a name or a path to a finished run and its test figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isthmus.data.catalog import load
+from isthmus.data.imageset import ImageSet, split
+from isthmus.errors import InputError
+from isthmus.latent.separability import clipping
+from isthmus.networks.apply import encode
+from isthmus.networks.autoencoder import Autoencoder
+from isthmus.networks.catalog import NETWORKS, build
+from isthmus.networks.pca import principal_components
+from isthmus.runs import Run, claim
+from isthmus.settings import DataSettings, RunSettings, merge, nearest, parse_assignments, validate
+from isthmus.studies.study import Reporter, Silent
+from isthmus.training.job import train_run
+from isthmus.training.loop import score
+
+
+def load_images(settings: DataSettings) -> ImageSet:
+    """Read the images that `settings` name, in the size and colours they ask for. Raises: DataError."""
+    if (settings.height is None) != (settings.width is None):
+        raise InputError("data.height and data.width go together: give both or neither.")
+    try:
+        settings.name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The path {settings.name!r} is not UTF-8, which settings files need; rename it.") from error
+    size = None if settings.height is None or settings.width is None else (settings.height, settings.width)
+    images = load(settings.name, size=size, skip_bad=settings.skip_bad)
+    return images.grey() if settings.grey else images
+
+
+def train_one(
+    network: str,
+    data: str,
+    folder: Path,
+    *,
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "cpu",
+    skip_bad: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, float]:
+    """Train `network` on 70 % or the published part of the images, choose by validation, measure on the test part.
+
+    Arguments: changes: "key=value" settings as `train --set` takes them.
+    Returns: test figures by name; for an autoencoder also those of the exact PCA of the same code size.
+    Raises: InputError for unknown names, settings or images; DivergedError; StorageError.
+    """
+    if network not in NETWORKS:
+        raise InputError(f"There is no network {network!r}; {nearest(network, NETWORKS)}")
+    tree: dict[str, Any] = {
+        "data": {"name": data, "skip_bad": skip_bad},
+        "model": {"name": network},
+        "training": NETWORKS[network].training.model_dump(),
+        "seed": seed,
+    }
+    settings = validate(RunSettings, merge(tree, parse_assignments(changes)))
+    if settings.model.name != network:
+        raise InputError(f"--set model.name={settings.model.name} contradicts `train {network}`; name one network.")
+    reporter = reporter or Silent()
+    images = load_images(settings.data)
+    for note in images.notes:
+        reporter.say(note)
+    parts = split(images, seed=settings.seed)
+    # What cannot be built is refused before a folder is made.
+    build(settings.model, images.shape, classes=len(images.classes))
+    with claim(folder, marker="run.json", resume=resume, overwrite=overwrite):
+        run = Run(folder)
+        if run.finished:
+            reporter.say(f"{folder}: finished before, taken as it is")
+        with reporter.progress(network) as progress:
+            trained = train_run(run, settings, parts, device=device, progress=progress)
+        labels = None if trained.network.target == "images" else torch.from_numpy(parts.test.labels)
+        figures = _test(trained.network, parts.test, labels, device)
+        if isinstance(trained.network, Autoencoder):
+            for axis in np.flatnonzero(clipping(encode(trained.network, parts.train.images)).dead):
+                reporter.say(f"axis {axis + 1} of the code is dead: it is the same for every image")
+            if trained.network.latent_dim < min(len(parts.train), parts.train.images[0].size):
+                optimum = principal_components(parts.train, trained.network.latent_dim).autoencoder()
+                figures["pca.test_mse"] = _test(optimum, parts.test, None, "cpu")["test_mse"]
+    return {**figures, "train_seconds": trained.seconds}
+
+
+def _test(network: Any, test: ImageSet, labels: torch.Tensor | None, device: str) -> dict[str, float]:
+    pixels = torch.from_numpy(test.images).to(device)
+    measured = score(network, pixels, None if labels is None else labels.to(device))
+    if labels is None:
+        return {"test_mse": measured["loss"]}
+    return {f"test_{name}": value for name, value in measured.items()}

@@ -1,0 +1,191 @@
+"""A study on disk: its settings, its runs, its log and its figures.
+
+    study.toml (resolved)  env.json  status.json  log.txt  summary.json  report.html  figures/  runs/<name>/
+
+`summary.json` holds {"figures": {"<dotted name>": number or null}}; it is written last but for the status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import tomli_w
+from pydantic import Field
+
+from isthmus.data.imageset import Split
+from isthmus.errors import InputError, RunExistsError
+from isthmus.machine import environment
+from isthmus.runs import Run, State, claim, read_json, storage_error, write_bytes, write_json
+from isthmus.settings import DataSettings, ModelSettings, RunSettings, Settings, TrainingSettings, differences, validate
+from isthmus.training.job import Trained, train_run
+from isthmus.training.loop import Progress
+
+MNIST_TRAINING_IMAGES = 50_000
+
+
+class StudySettings(Settings):
+    """What decides a study. `noise` is a standard deviation on the [0, 1] scale."""
+
+    study: Literal["digits"] = "digits"
+    data: DataSettings
+    seed: int = 0
+    fast: bool = False
+    noise: float = Field(default=0.25, ge=0)
+
+
+class Reporter(Protocol):
+    """Whoever follows a study: a line at a time, and the progress of each training."""
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+
+    def progress(self, title: str) -> AbstractContextManager[Progress]:
+        """Follow one training; what is yielded is called with (steps done, steps in all, text)."""
+
+
+class Silent:
+    """A reporter that shows nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def progress(self, title: str) -> Iterator[Progress]:
+        """Nothing."""
+        yield lambda done, total, text: None
+
+
+@dataclass
+class Study:
+    """A claimed study folder. `open_study` makes one."""
+
+    folder: Path
+    settings: StudySettings
+    fingerprint: str
+    device: str = "cpu"
+    reporter: Reporter = field(default_factory=Silent)
+    seconds_before: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent, over all attempts."""
+        return self.seconds_before + time.perf_counter() - self.started
+
+    @property
+    def finished(self) -> bool:
+        """Whether the study ended before, with its report in place."""
+        path = self.folder / "status.json"
+        return path.exists() and read_json(path).get("state") == "finished"
+
+    def say(self, text: str) -> None:
+        """Show a line and keep it in log.txt."""
+        self.reporter.say(text)
+        path = self.folder / "log.txt"
+        try:
+            with path.open("a") as file:
+                file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        except OSError as error:
+            raise storage_error(path, error) from error
+
+    def train(self, name: str, model: ModelSettings, training: TrainingSettings, parts: Split) -> Trained:
+        """Train the run `name` of this study, or load it if it is finished."""
+        settings = RunSettings(data=self.settings.data, model=model, training=training, seed=self.settings.seed)
+        run = Run(self.folder / "runs" / name)
+        if run.finished:
+            self.say(f"{name}: finished before, taken as it is")
+        with self.reporter.progress(name) as progress:
+            done = not run.finished
+            trained = train_run(run, settings, parts, device=self.device, progress=progress)
+        if done:
+            self.say(f"{name}: {len(trained.epochs)} epochs in {trained.seconds:.0f} s")
+        return trained
+
+    def write_figures(self, figures: Mapping[str, float | None]) -> None:
+        """Write summary.json; a figure that is not finite becomes null."""
+        finite = {k: v if v is not None and math.isfinite(v) else None for k, v in figures.items()}
+        write_json(self.folder / "summary.json", {"figures": finite})
+
+    def finish(self) -> None:
+        """Mark the study finished."""
+        self.set_status("finished")
+
+    def set_status(self, state: State, **facts: object) -> None:
+        """Replace status.json."""
+        content = {"state": state, "seconds": self.seconds, "fingerprint": self.fingerprint, **facts}
+        write_json(self.folder / "status.json", content)
+
+
+@contextlib.contextmanager
+def open_study(
+    folder: Path,
+    settings: StudySettings,
+    fingerprint: str,
+    *,
+    device: str = "cpu",
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Study]:
+    """Claim a folder for a study of the images with this fingerprint; whatever happens, its status tells afterwards.
+
+    Raises: RunExistsError if the folder is taken or was begun with other settings or images.
+    """
+    with claim(folder, marker="study.toml", resume=resume, overwrite=overwrite):
+        study = Study(folder, settings, fingerprint, device, reporter or Silent())
+        if (folder / "study.toml").exists():
+            _check_same(folder / "study.toml", settings)
+        status = folder / "status.json"
+        before = read_json(status) if status.exists() else {}
+        if before.get("fingerprint", fingerprint) != fingerprint:
+            raise RunExistsError(f"{folder} was begun with other images; --overwrite it, or choose another --out.")
+        study.seconds_before = float(before.get("seconds", 0))
+        if study.finished:
+            yield study
+            return
+        content = settings.model_dump(mode="json", exclude_none=True)
+        write_bytes(folder / "study.toml", tomli_w.dumps(content).encode())
+        write_json(folder / "env.json", environment())
+        study.set_status("running")
+        try:
+            yield study
+        except KeyboardInterrupt:
+            study.set_status("interrupted")
+            raise
+        except BaseException as error:
+            study.set_status("failed", error=str(error))
+            raise
+
+
+def budget(training: TrainingSettings, *, images: int, fast: bool) -> TrainingSettings:
+    """Fit the epochs, which are meant for MNIST's 50,000 training images, to a set of another size.
+
+    The number of updates goes with the square root of the number of images: a small set needs fewer updates, but
+    more epochs. `fast` divides the updates by three.
+    """
+    updates = training.epochs * MNIST_TRAINING_IMAGES / training.batch_size
+    updates *= math.sqrt(min(images, MNIST_TRAINING_IMAGES) / MNIST_TRAINING_IMAGES)
+    if fast:
+        updates /= 3
+    per_epoch = max(1, images / training.batch_size)
+    return training.model_copy(update={"epochs": max(1, round(updates / per_epoch))})
+
+
+def _check_same(path: Path, settings: StudySettings) -> None:
+    try:
+        before = validate(StudySettings, tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, InputError) as error:
+        raise InputError(f"{path} cannot be read ({error}); start anew with --overwrite.") from error
+    if before != settings:
+        raise RunExistsError(
+            f"{path.parent} was begun with other settings ({differences(before, settings)}); give the same ones, "
+            f"--overwrite it, or choose another --out."
+        )
