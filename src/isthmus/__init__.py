@@ -1,3 +1,67 @@
-"""Isthmus learns compact representations of images, shows what they kept, and puts them to use."""
+"""Isthmus learns compact representations of images, shows what they kept, and puts them to use.
+
+Public names are loaded when they are first used: importing the package is instant and changes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "ImageSet": "isthmus.data.imageset",
+    "split": "isthmus.data.imageset",
+    "load": "isthmus.data.catalog",
+    "Autoencoder": "isthmus.networks.autoencoder",
+    "lab": "isthmus.networks.autoencoder",
+    "strong": "isthmus.networks.autoencoder",
+    "linear": "isthmus.networks.autoencoder",
+    "classifier": "isthmus.networks.classifier",
+    "principal_components": "isthmus.networks.pca",
+    "TrainingSettings": "isthmus.settings",
+    "train": "isthmus.training.loop",
+    "evaluate": "isthmus.training.evaluation",
+    "Run": "isthmus.runs",
+}
+
+if TYPE_CHECKING:
+    from isthmus.data.catalog import load
+    from isthmus.data.imageset import ImageSet, split
+    from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
+    from isthmus.networks.classifier import classifier
+    from isthmus.networks.pca import principal_components
+    from isthmus.runs import Run
+    from isthmus.settings import TrainingSettings
+    from isthmus.training.evaluation import evaluate
+    from isthmus.training.loop import train
+
+__all__ = [
+    "Autoencoder",
+    "ImageSet",
+    "Run",
+    "TrainingSettings",
+    "__version__",
+    "classifier",
+    "evaluate",
+    "lab",
+    "linear",
+    "load",
+    "principal_components",
+    "split",
+    "strong",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'isthmus' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,55 @@
+"""`isthmus train`: one network, one set of images, one run folder."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from isthmus.cli import options
+
+
+def train(
+    network: Annotated[
+        str, typer.Argument(metavar="NETWORK", help="lab, strong, linear or classifier.", show_default=False)
+    ],
+    data: options.Data,
+    out: options.Out,
+    changes: options.Set = [],  # noqa: B006
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    skip_bad: options.SkipBad = False,
+    resume: options.Resume = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
+) -> None:
+    """Train one network on images and write a run folder.
+
+    Settings are model.*, training.* and data.*, for example --set model.latent_dim=16 --set training.epochs=20.
+    """
+    from isthmus.cli.console import Console
+    from isthmus.studies.single import train_one
+
+    console = Console(quiet=quiet, progress=not no_progress)
+    options.prepare_process()
+    figures = train_one(
+        network,
+        data,
+        out,
+        changes=changes,
+        seed=seed,
+        device=options.choose_device(device),
+        skip_bad=skip_bad,
+        resume=resume,
+        overwrite=overwrite,
+        reporter=console,
+    )
+    if as_json:
+        typer.echo(json.dumps({"run": str(out), "figures": figures}))
+    else:
+        for name, value in figures.items():
+            typer.echo(f"{name:24} {value:.5g}")
+        typer.echo(f"run: {out}")

@@ -1,0 +1,118 @@
+"""Imports go one way, down the map; importing the package is instant and changes nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import isthmus
+
+ROOT = Path(isthmus.__file__).parent
+# Reading order: a file imports only from entries above it, or from files above it in its own folder.
+ORDER = [
+    "errors",
+    "settings",
+    "metrics",
+    "data.arrays",
+    "data.imageset",
+    "data.idx",
+    "data.photographs",
+    "data.folders",
+    "data.files",
+    "data.degrade",
+    "data.augment",
+    "data.download",
+    "data.catalog",
+    "networks.convolution",
+    "networks.autoencoder",
+    "networks.pca",
+    "networks.classifier",
+    "networks.apply",
+    "networks.catalog",
+    "runs",
+    "machine",
+    "training.loop",
+    "training.diagnosis",
+    "training.job",
+    "training.evaluation",
+    "latent.neighbours",
+    "latent.separability",
+    "latent.manifold",
+    "inverse.bottleneck",
+    "studies.study",
+    "studies.single",
+    "studies.digits",
+    "studies.findings",
+    "figures.style",
+    "figures.curves",
+    "figures.images",
+    "figures.codes",
+    "report.page",
+    "report.digits",
+    "report.studies",
+    "cli.options",
+    "cli.console",
+    "cli.data",
+    "cli.doctor",
+    "cli.evaluate",
+    "cli.study",
+    "cli.train",
+    "cli.main",
+    "__main__",
+]
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Modules of the package that a file imports, by their place on the map."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "isthmus":
+            inner = node.module.partition(".")[2]
+            found |= {inner} if inner in ORDER else {f"{inner}.{a.name}".strip(".") for a in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.partition(".")[2] for a in node.names if a.name.split(".")[0] == "isthmus"}
+    return found - {"__version__"}
+
+
+def test_the_map_names_every_file() -> None:
+    assert sorted(module(path) for path in FILES) == sorted(ORDER)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_a_file_imports_only_from_above(path: Path) -> None:
+    place = ORDER.index(module(path))
+    for name in imported(ast.parse(path.read_text())):
+        assert name in ORDER, f"{module(path)} imports {name}, which is not on the map"
+        assert ORDER.index(name) < place, f"{module(path)} imports {name}, which stands below it"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if "cli" not in p.parts], ids=module)
+def test_no_import_inside_a_function(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{module(path)}:{node.name} imports in its body"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, isthmus; heavy = {'torch', 'numpy', 'pydantic', 'sklearn', 'matplotlib'} & set(sys.modules);"
+        "assert not heavy, heavy; assert 'train' in dir(isthmus)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_loads() -> None:
+    for name in isthmus.__all__:
+        assert getattr(isthmus, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        isthmus.nonsense  # noqa: B018
