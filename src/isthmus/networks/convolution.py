@@ -13,30 +13,33 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from isthmus.errors import InputError
 
 SMALLEST, LARGEST = 16, 256
+# K = S w S': row q of S picks w[2 - q] and w[3 - q].
+SPREAD = [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
 
 
 class UpsampleConv2d(nn.Module):
     """Nearest upsampling by 2, then a 3x3 convolution of padding 1, as one transposed convolution.
 
-    The parameters are those of `nn.Conv2d(in_channels, out_channels, 3, padding=1)`, initialised alike.
+    The parameters are those of `nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)`, initialised alike.
     Arguments of forward: (B, in_channels, H, W). Returns: (B, out_channels, 2 H, 2 W).
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True):
         super().__init__()
-        plain = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        plain = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=bias)
         self.weight, self.bias = plain.weight, plain.bias
+        self.register_buffer("spread", torch.tensor(SPREAD), persistent=False)
+        self.spread: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        kernel = self.weight.flip(2, 3).transpose(0, 1)
-        kernel = F.pad(kernel, (1, 0)) + F.pad(kernel, (0, 1))
-        kernel = F.pad(kernel, (0, 0, 1, 0)) + F.pad(kernel, (0, 0, 0, 1))
+        kernel = (self.spread @ self.weight @ self.spread.T).transpose(0, 1)
         return F.conv_transpose2d(images, kernel, self.bias, stride=2, padding=1)
 
 
@@ -66,8 +69,11 @@ class Crop(nn.Module):
 
 
 def down_block(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """[conv 3x3, batch norm, ReLU, max-pool 2], with the last two exchanged: (B, C, H, W) -> (B, C', H/2, W/2)."""
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    """[conv 3x3, batch norm, ReLU, max-pool 2], with the last two exchanged: (B, C, H, W) -> (B, C', H/2, W/2).
+
+    The convolution has no bias: batch norm would subtract it again.
+    """
+    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(out_channels), nn.MaxPool2d(2), nn.ReLU()]
 
 
@@ -77,9 +83,9 @@ def up_block(in_channels: int, out_channels: int, *, upsample: str, last: bool) 
     `upsample` is "nearest" (upsampling and convolution) or "transposed" (4x4 transposed convolution, stride 2).
     """
     if upsample == "nearest":
-        grow: nn.Module = UpsampleConv2d(in_channels, out_channels)
+        grow: nn.Module = UpsampleConv2d(in_channels, out_channels, bias=last)
     else:
-        grow = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1)
+        grow = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=last)
     return [grow] if last else [grow, nn.BatchNorm2d(out_channels), nn.ReLU()]
 
 
