@@ -1,6 +1,6 @@
 # Every command the project knows. The first use of any of them makes the environment in .venv.
 #   make demo     train and report on the embedded digits
-#   make test     all tests that take seconds     make test-slow    those that take minutes
+#   make test     all tests that take seconds     
 #   make lint     ruff, mypy                      make bench        figures of benchmarks/README.md
 # On Linux without a GPU, name the index of PyTorch's CPU builds: make demo TORCH_INDEX=URL (see README).
 
@@ -11,17 +11,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test lint bench clean
 
 demo: $(READY)
 	$(BIN)/isthmus study digits --out $(DEMO) --overwrite
 	@echo "The report: file://$(CURDIR)/$(DEMO)/report.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -39,6 +36,6 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Isthmus needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch -c constraints.txt
 	$(BIN)/python -m pip install --quiet -e ".[dev]" -c constraints.txt
 	touch $(READY)

@@ -33,6 +33,6 @@ def save(workload: str, facts: dict[str, Any]) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     content["machine"] = environment()
     content["commit"] = commit.stdout.strip()
-    content["workloads"][workload] = facts
+    content["workloads"][workload] = {**facts, "commit": content["commit"]}
     RESULTS.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
     print(json.dumps({workload: facts}, indent=2))

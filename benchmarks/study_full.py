@@ -45,6 +45,8 @@ def main() -> None:
         if (least is not None and figures[name] < least) or (most is not None and figures[name] > most)
     ]
     save("study.digits.mnist", {"figures": figures, "missed": missed})
+    if missed:
+        raise SystemExit(f"missed: {', '.join(missed)}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from isthmus.settings import TrainingSettings
 from isthmus.training.loop import train
 
 BATCH, RATE = 64, 1e-3
+AIM = 1.9
 BUSY = 1.5  # times the best probe: more means that somebody else was at work
 
 
@@ -138,6 +139,8 @@ def main() -> None:
         "discarded": discarded,
     }
     save("train.lab.b64", facts)
+    if medians["pytorch"] < AIM * medians["ours"]:
+        raise SystemExit(f"missed: {AIM} times faster than the plain loop")
 
 
 if __name__ == "__main__":

@@ -151,7 +151,8 @@ def test_an_interrupt_keeps_what_is_done(data, tmp_path):
         out, err = process.communicate(timeout=30)
         assert process.returncode == code
         assert out == ""
-        assert err == f"{word}; finished runs are kept, the same command with --resume does the rest\n"
+        kept = f"the best weights so far are kept in {folder}/checkpoints/best.safetensors\n"
+        assert err == f"{kept}{word}; finished runs are kept, the same command with --resume does the rest\n"
         assert Run(folder).status()["state"] == "interrupted"
         assert (folder / "checkpoints/best.safetensors").exists()
         assert not (folder / "model/model.safetensors").exists()

@@ -152,7 +152,7 @@ def test_settings_that_cannot_be_used_are_named(isthmus, data, tmp_path, change,
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("noise=-1", "noise: input should be greater than or equal to 0 (given -1)"),
+        ("noise=-1", "noise: input should be greater than 0 (given -1)"),
         ("noise=nan", "noise: input should be a finite number (given nan)"),
         ("training.epochs=1", "training: no such setting; there are: data, fast, noise, seed, study."),
     ],

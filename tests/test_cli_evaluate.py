@@ -1,5 +1,7 @@
 """Runs that are not there, damaged, or made for other images: `evaluate` names them, nothing empties them."""
 
+import shutil
+
 import pytest
 
 from command_line import Caller, check_refused, content, toy
@@ -29,7 +31,7 @@ def test_what_is_no_run_is_not_evaluated(isthmus, data, trained, name):
     check_refused(isthmus("evaluate", trained / name, data), "is not a finished run", "`isthmus train`")
 
 
-@pytest.mark.parametrize("name", ["model/model.safetensors", "model/trained_on.npy", "model/config.json", "run.json"])
+@pytest.mark.parametrize("name", ["model/model.safetensors", "model/trained_on.npy", "model/config.json"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing"])
 def test_a_damaged_run_is_named(isthmus, data, trained, name, damage):
     path = trained / "linear" / name
@@ -41,6 +43,13 @@ def test_a_damaged_run_is_named(isthmus, data, trained, name, damage):
         check_refused(isthmus("evaluate", trained / "linear", data), path.name)
     finally:
         path.write_bytes(whole)
+
+
+def test_the_model_folder_alone_is_enough(isthmus, data, trained, tmp_path):
+    shutil.copytree(trained / "linear/model", tmp_path / "copy/model")
+    whole, alone = (isthmus("evaluate", folder, data) for folder in (trained / "linear", tmp_path / "copy"))
+    assert whole[:2] == alone[:2]
+    assert alone[0] == 0
 
 
 def test_images_that_do_not_fit_a_run_are_refused(isthmus, trained, tmp_path):

@@ -19,7 +19,7 @@ from isthmus.data.imageset import ImageSet
 from isthmus.figures import codes, curves, images
 from isthmus.figures.style import INK, Panel, files, panel, svg
 from isthmus.latent.manifold import grid
-from isthmus.report.page import Page, Section, Table, render, write
+from isthmus.report.page import Page, Section, Table, render, write_page, write_pictures
 from isthmus.report.studies import run_study
 from isthmus.studies import findings
 
@@ -92,7 +92,9 @@ def test_page_has_all_exercises_and_needs_nothing_else(study: tuple[Path, dict[s
     text = (study[0] / "report.html").read_text()
     outline = Outline(text)
     sections = [attributes.get("id") for tag, attributes in outline.tags if tag == "section"]
-    assert sections == ["D1", "D2", "D3", "D4", "D5", "D6"]
+    assert sections == ["D1", "D2", "D3", "D4", "D5", "D6", "figures"]
+    assert all(name in outline.words for name in study[1])
+    assert not re.search(r"\bnan\b", outline.words)
     for _, attributes in outline.tags:
         for name in ("src", "href", "xlink:href"):
             target = attributes.get(name) or ""
@@ -223,43 +225,48 @@ def test_drawing_leaves_matplotlib_as_it_was() -> None:
 
 
 def test_write_leaves_no_temporary_files(tmp_path: Path) -> None:
-    write(Page("t", [], [], {}, [Section("D1", "t", "a", ["f"], every_panel()[:1])]), tmp_path)
+    page = Page("t", [], [], {}, [Section("D1", "t", "a", ["f"], every_panel()[:1])])
+    write_pictures(page, tmp_path)
+    write_page(page, tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a.png", "a.svg", "report.html"]
 
 
 def result_with(**facts: object) -> SimpleNamespace:
     """Just enough of a result for one finding."""
     data = SimpleNamespace(classes=CLASSES)
-    return SimpleNamespace(data=data, are_digits=True, parts=SimpleNamespace(validation=range(10000)), **facts)
+    parts = SimpleNamespace(validation=range(10000))
+    return SimpleNamespace(**{"data": data, "are_digits": True, "parts": parts, **facts})
 
 
 def test_summary_follows_the_numbers() -> None:
     def verdicts(pca: float, lab: float, strong: float) -> str:
         facts = SimpleNamespace(test_mse={"pca": pca, "lab": lab, "strong": strong})
-        return " ".join(findings.summary(result_with(d1=facts, d3=None)))  # type: ignore[arg-type]
+        return " ".join(findings.summary(result_with(d1=facts, d3=None, pca_name="exact PCA")))  # type: ignore[arg-type]
 
     assert "the lab's network beats exact PCA in squared error by a factor of 2.00" in verdicts(0.04, 0.02, 0.04)
     assert "the lab's network loses to exact PCA in squared error by a factor of 2.00" in verdicts(0.02, 0.04, 0.04)
-    assert "the stronger network equals exact PCA in squared error." in verdicts(0.04, 0.02, 0.04)
+    assert "the stronger network is within 2\u00a0% of exact PCA in squared error." in verdicts(0.04, 0.02, 0.04)
 
 
 def test_clipping_finding_follows_the_numbers() -> None:
-    def words(share: list[float], dead: list[bool]) -> str:
+    def words(share: list[float], dead: list[bool], bottom: float = 0.0) -> str:
+        clipped = [i for i, s in enumerate(share) if s > 0.01]
         found = SimpleNamespace(
-            share=np.array(share), dead=np.array(dead), clipped=[i for i, s in enumerate(share) if s > 0.01]
+            share=np.array(share), dead=np.array(dead), bottom=np.array([0.0, bottom]), clipped=clipped
         )
         return " ".join(findings.d2(result_with(d2=SimpleNamespace(overlap=None, clipping=found))))  # type: ignore[arg-type]
 
     assert words([0.3, 1.0], [False, True]).startswith("On axis 1, 30.0\u00a0% of the codes are clipped")
-    assert "Axis 2 is dead" in words([0.3, 1.0], [False, True])
-    assert words([0.0, 0.001], [False, False]).startswith("Hardly any code is clipped (0.10\u00a0%")
+    assert "Axis 2 is dead: its ReLU gives zero" in words([0.3, 1.0], [False, True])
+    assert "Axis 2 is dead: it is the same for every image" in words([0.3, 1.0], [False, True], 1.3)
+    assert words([0.0, 0.001], [False, False]).startswith("Hardly any code is clipped: 0.10\u00a0%")
 
 
 def test_overlap_finding_names_the_worst_pair() -> None:
     overlap = np.full((10, 10), 0.2)
     overlap[3, 5] = overlap[5, 3] = 0.9
     overlap[1, :] = overlap[:, 1] = 0.01
-    found = SimpleNamespace(share=np.zeros(2), dead=np.zeros(2, bool), clipped=[])
+    found = SimpleNamespace(share=np.zeros(2), dead=np.zeros(2, bool), bottom=np.zeros(2), clipped=[])
     words = findings.d2(result_with(d2=SimpleNamespace(overlap=overlap, clipping=found)))  # type: ignore[arg-type]
     assert words[0].startswith("The classes that overlap most are 3 and 5 (90\u00a0%)")
     assert words[1].startswith("Most apart from the others: 1 (")
@@ -277,3 +284,72 @@ def test_remedy_finding_follows_the_numbers(before: float, after: float, word: s
     words = " ".join(findings.d4(result_with(d4=study)))  # type: ignore[arg-type]
     assert f"The remedy (shifts) {word}: validation accuracy goes from" in words
     assert "on 5 of the ten digits" in words
+
+
+def neighbours(share: float, **by_digit: float) -> SimpleNamespace:
+    per_class = np.full(10, share)
+    for name, value in by_digit.items():
+        per_class[int(name[1:])] = value
+    return SimpleNamespace(per_class=per_class, mean=float(np.nanmean(per_class)))
+
+
+def test_neighbour_finding_leaves_out_classes_that_do_not_occur() -> None:
+    found = {
+        f"{n}.{k}": neighbours(0.5, _0=float("nan"), _3=0.9, _4=0.1)
+        for n in ("lab", "strong", "pca")
+        for k in ("clean", "noisy")
+    }
+    words = " ".join(findings.d3(result_with(d3=found, chance=1 / 9, pca_name="exact PCA", are_digits=False)))  # type: ignore[arg-type]
+    assert "nan" not in words
+    assert "where chance is 11.1\u00a0%" in words
+    assert "Easiest is 3 (90.0\u00a0%), hardest 4 (10.0\u00a0%)" in words
+
+
+@pytest.mark.parametrize(("clean", "noisy", "word"), [(0.9, 0.35, "noisy"), (0.35, 0.9, "clean")])
+def test_published_table_resembles_the_nearer_case(clean: float, noisy: float, word: str) -> None:
+    found = {
+        f"{n}.{k}": neighbours(clean if k == "clean" else noisy)
+        for n in ("lab", "strong", "pca")
+        for k in ("clean", "noisy")
+    }
+    words = " ".join(findings.d3(result_with(d3=found, chance=0.1, pca_name="exact PCA")))  # type: ignore[arg-type]
+    assert f"it resembles the {word} case more" in words
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "words"),
+    [(0.9, 0.4, "The pictures show it"), (0.5, 0.5, "it is as sure"), (0.4, 0.9, "it is even surer")],
+)
+def test_manifold_finding_follows_the_numbers(inside: float, outside: float, words: str) -> None:
+    cells = SimpleNamespace(occupied=np.array([[True, False], [True, True]]))
+    found = SimpleNamespace(grid=cells, confidence=(inside, outside), ends=("0", "1"), passes=("0", "8", "0", "8", "1"))
+    said = findings.d5(result_with(d5=found))  # type: ignore[arg-type]
+    assert said[0].startswith("25\u00a0% of the cells")
+    assert words in said[1]
+    assert said[2] == "The strip from 0 to 1 passes through what the classifier reads as 8."
+
+
+@pytest.mark.parametrize(
+    ("decibels", "kept", "words"),
+    [
+        (14.0, 0.3, "little is left, and the class suffers"),
+        (10.0, 0.9, "more is lost than gained, and the class gains"),
+    ],
+)
+def test_noise_finding_follows_the_numbers(decibels: float, kept: float, words: str) -> None:
+    quality = {n: SimpleNamespace(psnr=12.0, ssim=0.3) for n in ("noisy", "pca", "strong")}
+    quality["lab"] = SimpleNamespace(psnr=decibels, ssim=0.4)
+    found = SimpleNamespace(quality=quality, kept={"noisy": 0.6, "lab": kept})
+    assert words in " ".join(findings.d6(result_with(d6=found)))  # type: ignore[arg-type]
+
+
+def test_loss_finding_follows_the_numbers() -> None:
+    runs = {
+        n: SimpleNamespace(epochs=[{"train_loss": 0.1, "validation_loss": v}])
+        for n, v in (("lab", 0.12), ("strong", 0.099))
+    }
+    found = SimpleNamespace(kept={n: np.array([0.9, *[0.6] * 8, 0.1]) for n in ("lab", "strong")})
+    words = findings.d1(result_with(d1=found, runs=runs))  # type: ignore[arg-type]
+    assert "still recognises 0 (at least 80\u00a0% of the images), and loses 9" in words[0]
+    assert words[2].endswith("ends 20.0\u00a0% above its training loss: clear overfitting.")
+    assert words[3].endswith("ends 1.0\u00a0% below its training loss: no overfitting.")

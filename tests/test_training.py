@@ -45,7 +45,7 @@ def test_linear_autoencoder_reaches_the_pca_optimum(digits: ImageSet) -> None:
     assert least * (1 - 1e-6) <= reached < 1.01 * least
 
 
-@pytest.mark.parametrize("model", [LabSettings(), StrongSettings(hidden=(32,)), ClassifierSettings()])
+@pytest.mark.parametrize("model", [LabSettings(), StrongSettings(hidden=(32,)), ClassifierSettings(dropout=0.3)])
 def test_same_seed_gives_the_same_bits(parts: Split, model: LabSettings | StrongSettings | ClassifierSettings) -> None:
     def weights(seed: int) -> dict[str, torch.Tensor]:
         network = build(model, parts.train.shape, classes=10, seed=seed)
@@ -267,7 +267,8 @@ def accuracies(train_accuracy: float, validation_accuracy: float) -> list[dict[s
         (0.90, 0.895, "underfits"),
         (0.90, 0.91, "underfits"),
         (0.995, 0.994, "fits"),
-        (0.96, 0.94, "fits"),  # a real gap, but most errors are made on the training images as well
+        (0.96, 0.94, "both"),  # a real gap, but most errors are made on the training images as well
+        (0.999, 0.9985, "fits"),
     ],
 )
 def test_diagnosis_of_known_cases(train_accuracy: float, validation_accuracy: float, verdict: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import filelock
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -32,7 +33,7 @@ from torch import Tensor
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import InputError, RunExistsError, StorageError
 from isthmus.networks.catalog import Network, build
-from isthmus.settings import RunSettings, validate
+from isthmus.settings import RunSettings, validate, validate_model
 
 FORMAT_VERSION = 1
 TEMPORARY = ".writing"
@@ -124,10 +125,8 @@ def claim(folder: Path, *, marker: str, resume: bool, overwrite: bool) -> Iterat
     except OSError as error:
         raise InputError(f"Cannot write to {folder}: {error.strerror or error}. Choose another --out.") from error
     try:
-        # A process that is killed leaves what it was writing; under our lock nobody else is writing it.
-        for left in folder.rglob(f".*{TEMPORARY}"):
-            left.unlink()
-        content = [entry for entry in folder.iterdir() if entry.name != ".lock"]
+        # A process killed at its very first write leaves the marker under a temporary name.
+        content = [e for e in folder.iterdir() if e.name != ".lock" and not e.name.startswith(f".{marker}.")]
         if content and not (folder / marker).exists():
             raise RunExistsError(f"{folder} holds other files (there is no {marker} in it); choose another --out.")
         if content and not (resume or overwrite):
@@ -136,6 +135,9 @@ def claim(folder: Path, *, marker: str, resume: bool, overwrite: bool) -> Iterat
             )
         if overwrite:
             _empty(content)
+        # A process that is killed leaves what it was writing; under our lock nobody else is writing it.
+        for left in folder.rglob(f".*{TEMPORARY}"):
+            left.unlink()
         ours = False
         yield
     finally:
@@ -157,6 +159,11 @@ class Run:
     """A run's folder. Writing is done by the one process that has claimed it."""
 
     folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the best weights of a training that was cut short are kept."""
+        return self.folder / "checkpoints" / "best.safetensors"
 
     @property
     def finished(self) -> bool:
@@ -212,9 +219,8 @@ class Run:
 
     def keep_checkpoint(self, weights: Mapping[str, Tensor]) -> Path:
         """Write the best weights of a training that was cut short; returns the file."""
-        path = self.folder / "checkpoints" / "best.safetensors"
-        write_bytes(path, _to_bytes(weights))
-        return path
+        write_bytes(self.checkpoint, _to_bytes(weights))
+        return self.checkpoint
 
     def finish(self, network: Network, training: ImageSet, settings: RunSettings, **facts: object) -> None:
         """Write the model and mark the run finished: last of all the weights, then the status."""
@@ -264,8 +270,8 @@ class Run:
         Raises: InputError if the folder is no finished run or a file in it is damaged.
         """
         config = self.config()
-        settings = self.settings()
-        network = build(settings.model, tuple(config["image_shape"]), classes=len(config["classes"]))
+        model = validate_model(config["model"])
+        network = build(model, tuple(config["image_shape"]), classes=len(config["classes"]))
         path = self.folder / "model/model.safetensors"
         try:
             network.load_state_dict(load_tensors(path.read_bytes()))
@@ -273,6 +279,7 @@ class Run:
             raise InputError(
                 f"{path} cannot be read ({error}); the file is missing or damaged, train the run again."
             ) from error
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training
         return network.eval()
 
 

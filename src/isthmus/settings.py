@@ -19,6 +19,9 @@ from isthmus.errors import SettingsError
 S = TypeVar("S", bound=BaseModel)
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Settings(BaseModel):
     """Frozen, strict about unknown keys; numbers are finite."""
 
@@ -64,11 +67,15 @@ ModelSettings = Annotated[
 ]
 
 
+class _Model(Settings):
+    model: ModelSettings
+
+
 class TrainingSettings(Settings):
     """How a network is trained.
 
     `warmup` is the share of updates in which the one-cycle rate rises. `patience` stops after so many epochs
-    without a better validation loss. `noise` is the standard deviation, in [0, 1] units, of noise added to
+    without a better one on the validation images. `noise` is the standard deviation, in [0, 1] units, of noise added to
     the inputs while the targets stay clean. `shift` moves each training image by up to so many pixels.
     """
 
@@ -100,7 +107,7 @@ class RunSettings(Settings):
     data: DataSettings
     model: ModelSettings
     training: TrainingSettings = TrainingSettings()
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: Seed = 0
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
@@ -135,6 +142,11 @@ def merge(defaults: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def validate_model(values: Mapping[str, Any]) -> ModelSettings:
+    """Build the settings of one network, chosen by `name`. Raises: SettingsError."""
+    return validate(_Model, {"model": values}).model
 
 
 def validate(kind: type[S], values: Mapping[str, Any]) -> S:

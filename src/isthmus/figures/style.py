@@ -36,7 +36,6 @@ PALETTE = (
 )
 BLUE, ORANGE, RED, PURPLE = PALETTE[0], PALETTE[6], PALETTE[2], PALETTE[4]
 MODEL_COLOURS = {"pca": PALETTE[8], "lab": BLUE, "strong": ORANGE, "published": RED}
-MODEL_NAMES = {"pca": "exact PCA", "lab": "lab", "strong": "strong"}
 # From clear to blue: the page shines through, and ink is legible on it in light and in dark.
 SHADES = LinearSegmentedColormap.from_list("shades", [(0.247, 0.565, 0.855, 0.0), (0.247, 0.565, 0.855, 0.95)])
 
@@ -64,6 +63,7 @@ RC: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "lines.linewidth": 1.7,
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a class may be called $x$
 }
 
 

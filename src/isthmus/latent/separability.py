@@ -21,8 +21,9 @@ def pairwise_overlap(
 ) -> NDArray[np.float64]:
     """Overlap of every two classes: twice the balanced error of 1-NN that knows these two classes alone.
 
-    0 where they are apart, 1 where neighbours say nothing about the class. The asymptotic 1-NN error of a pair is
-    the integral of 2 p q / (p + q), so this estimates the harmonic overlap of the two densities (Cover and Hart 1967).
+    0 where they are apart, 1 where neighbours say nothing about the class. For balanced classes the
+    asymptotic 1-NN error is the integral of p q / (p + q) (Cover and Hart 1967); twice that is the harmonic overlap of
+    the two densities.
     The larger class is thinned, evenly, to the size of the smaller, else its density would win the ties.
     Arguments: as in `neighbour_accuracy`. Returns: (K, K), symmetric, ones on the diagonal, at most 1.
     """
@@ -46,9 +47,11 @@ def pairwise_overlap(
 class Clipping:
     """Codes that pile up at the least value of an axis, as those behind a ReLU do at zero.
 
-    share: (D,) of codes exactly at that value. dead: (D,) True where all of them are, so that the axis says nothing.
+    bottom: (D,) the least values. share: (D,) of codes exactly there. dead: (D,) True where all of them are, so that
+    the axis says nothing.
     """
 
+    bottom: NDArray[np.floating]
     share: NDArray[np.float64]
     dead: NDArray[np.bool_]
 
@@ -66,4 +69,4 @@ def clipping(codes: NDArray[np.floating]) -> Clipping:
     """
     at_bottom = codes == codes.min(0)
     share = np.where(at_bottom.sum(0) > 1, at_bottom.mean(0), 0.0)
-    return Clipping(share, at_bottom.all(0))
+    return Clipping(codes.min(0), share, at_bottom.all(0))

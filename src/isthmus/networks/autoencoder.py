@@ -124,7 +124,7 @@ def strong(image_shape: ImageShape, *, latent_dim: int = 2, hidden: Sequence[int
     pixels = channels * height * width
     down: list[nn.Module] = [nn.Flatten(), *_perceptron([pixels, *hidden])]
     up = _perceptron([latent_dim, *reversed(hidden)])
-    down.append(nn.Linear(hidden[-1], latent_dim))
+    down.append(nn.Linear(hidden[-1], latent_dim, bias=False))  # a shift of all codes is lost in the next batch norm
     up += [nn.Linear(hidden[0], pixels), nn.Unflatten(1, image_shape)]
     return Autoencoder(nn.Sequential(*down), nn.Sequential(*up), latent_dim=latent_dim, image_shape=image_shape)
 
@@ -146,5 +146,5 @@ def linear(image_shape: ImageShape, *, latent_dim: int = 2) -> Autoencoder:
 def _perceptron(sizes: Sequence[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
     return layers

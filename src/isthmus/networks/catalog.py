@@ -27,7 +27,7 @@ class Entry:
 NETWORKS = {
     "lab": Entry(
         lab,
-        TrainingSettings(epochs=6, batch_size=64, learning_rate=2e-3, schedule="one-cycle"),
+        TrainingSettings(epochs=6, batch_size=64, learning_rate=1e-3),
         "convolutional autoencoder of the lab, 2 numbers behind a ReLU",
     ),
     "strong": Entry(
@@ -43,7 +43,7 @@ NETWORKS = {
     "classifier": Entry(
         classifier,
         TrainingSettings(
-            epochs=4,
+            epochs=3,
             batch_size=256,
             learning_rate=1e-2,
             optimizer="adamw",

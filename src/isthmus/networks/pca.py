@@ -113,8 +113,8 @@ def _randomised(images: ImageSet, latent_dim: int) -> tuple[Tensor, Tensor, Tens
     if images.images.dtype == np.uint8:
         flat /= 255.0
     fitted = RandomisedPCA(latent_dim, svd_solver="randomized", random_state=0).fit(flat)
+    variances = fitted.explained_variance_ * (len(flat) - 1) / len(flat)  # over N, as the exact ones
     mean, rows, variances = (
-        torch.from_numpy(np.asarray(a, dtype=np.float64))
-        for a in (fitted.mean_, fitted.components_, fitted.explained_variance_)
+        torch.from_numpy(np.asarray(a, dtype=np.float64)) for a in (fitted.mean_, fitted.components_, variances)
     )
     return mean, rows, variances

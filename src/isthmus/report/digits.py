@@ -22,7 +22,6 @@ from isthmus.studies.digits import (
 )
 from isthmus.studies.study import Study
 
-NAMES = {"noisy": "noisy image", "pca": "exact PCA", "lab": "lab's network", "strong": "stronger network"}
 SOURCE = "Published: answers of the lab 5LSL0 (TU Eindhoven, 2023)."
 
 
@@ -43,7 +42,8 @@ def digits_page(study: Study, result: DigitsResult) -> Page:
         footer=[
             f"Made by Isthmus {made['isthmus']} with Python {made['python']}, torch {made['torch']}, numpy "
             f"{made['numpy']}.",
-            "Every number on this page is in summary.json beside it; each figure is in figures/ as PNG and SVG.",
+            "The figures at the end are those of summary.json beside this page; each picture is in figures/ as PNG "
+            "and SVG.",
         ],
     )
 
@@ -60,7 +60,8 @@ def _lead(study: Study, result: DigitsResult) -> list[str]:
     if study.settings.fast:
         lead.insert(
             0,
-            "A fast run: every training had a third of its updates, so the figures are below what the study reaches.",
+            "A fast run: every training had about a third of its updates, so the study reaches better figures "
+            "without --fast.",
         )
     if result.d3 is None:
         lead.append(
@@ -69,8 +70,8 @@ def _lead(study: Study, result: DigitsResult) -> list[str]:
         )
     if result.duplicates:
         lead.append(
-            f"{result.duplicates} test images equal a training image pixel by pixel: the test figures are that "
-            "much too good."
+            f"{result.duplicates} of the test images equal a training image pixel by pixel: "
+            "the test figures may flatter by as much."
         )
     return lead
 
@@ -123,12 +124,12 @@ def _d1(result: DigitsResult) -> Section:
             {"original": found.originals} | {_short(n): found.reconstructed[n] for n in AUTOENCODERS},
         )
     ]
-    level = ("exact PCA (test)", found.test_mse["pca"])
+    level = (f"{result.pca_name} (test)", found.test_mse["pca"])
     for name in ("lab", "strong"):
         run = result.runs[name]
         panels.append(
             curves.loss_curves(
-                f"D1-loss-{name}", f"loss of the {NAMES[name]}", run.epochs, best=run.best_epoch, level=level
+                f"D1-loss-{name}", f"loss of the {_names(result)[name]}", run.epochs, best=run.best_epoch, level=level
             )
         )
     best = min(found.test_mse.values())
@@ -138,7 +139,7 @@ def _d1(result: DigitsResult) -> Section:
         kept = "" if found.kept is None else findings.percent(float(np.nanmean(found.kept[name])))
         rows.append(
             [
-                NAMES[name],
+                _names(result)[name],
                 f"{error:.5f}",
                 f"{findings.times(found.test_mse['pca'], error):.2f}",
                 *([kept] if kept else []),
@@ -160,8 +161,8 @@ def _d1(result: DigitsResult) -> Section:
         )
     tables = [Table("Reconstruction error on the test images", head, rows, notes, frozenset(strong))]
     if found.kept is not None:
-        by_digit = [[NAMES[n], *(findings.percent(float(s), 0) for s in found.kept[n])] for n in AUTOENCODERS]
-        tables.append(Table("Class kept after reconstruction, by class", ["", *classes_of(result)], by_digit))
+        by_digit = [[_names(result)[n], *(findings.percent(float(s), 0) for s in found.kept[n])] for n in AUTOENCODERS]
+        tables.append(Table("Class kept after reconstruction, by class", ["", *result.data.classes], by_digit))
     asked = "Train an autoencoder with a code of two numbers; show a reconstruction of each class and the loss."
     return Section("D1", "Reconstruction", asked, findings.d1(result), panels, tables)
 
@@ -171,7 +172,7 @@ def _d2(result: DigitsResult) -> Section:
     panels = [
         codes.scatter(
             f"D2-codes-{name}",
-            f"codes of the {NAMES[name]}" if name != "pca" else "codes of exact PCA",
+            f"codes of the {_names(result)[name]}" if name != "pca" else f"codes of {result.pca_name}",
             found.test[name],
             found.labels,
             result.data.classes,
@@ -210,11 +211,11 @@ def _d3(result: DigitsResult) -> Section:
         "lab, clean": (found["lab.clean"].per_class, BLUE),
         "lab, noisy": (found["lab.noisy"].per_class, PURPLE),
         "strong, clean": (found["strong.clean"].per_class, ORANGE),
-        "exact PCA, clean": (found["pca.clean"].per_class, MODEL_COLOURS["pca"]),
+        f"{result.pca_name}, clean": (found["pca.clean"].per_class, MODEL_COLOURS["pca"]),
     }
     if result.are_digits:
         series["published"] = (PUBLISHED_1NN, RED)
-    chance = 1 / len(classes)
+    chance = result.chance
     panels = [
         curves.by_class("D3-neighbours", "1-nearest neighbour in the code", classes, series, level=("chance", chance)),
         codes.class_table(
@@ -228,7 +229,7 @@ def _d3(result: DigitsResult) -> Section:
     ]
     rows = [["published", *_shares(PUBLISHED_1NN)]] if result.are_digits else []
     rows += [
-        [f"{NAMES[n]}, {kind}", *_shares(found[f"{n}.{kind}"].per_class)]
+        [f"{_names(result)[n]}, {kind}", *_shares(found[f"{n}.{kind}"].per_class)]
         for n in ("lab", "strong", "pca")
         for kind in ("clean", "noisy")
     ]
@@ -317,7 +318,7 @@ def _d6(result: DigitsResult) -> Section:
     rows, strong = [], set()
     for i, (name, quality) in enumerate(found.quality.items()):
         kept = [] if found.kept is None else [findings.percent(found.kept[name])]
-        rows.append([NAMES[name], f"{quality.psnr:.2f}", f"{quality.ssim:.3f}", *kept])
+        rows.append([_names(result)[name], f"{quality.psnr:.2f}", f"{quality.ssim:.3f}", *kept])
         if quality.psnr == best:
             strong.add(i)
     head = ["", "PSNR (dB)", "SSIM", *([] if found.kept is None else ["class kept"])]
@@ -335,9 +336,8 @@ def _d6(result: DigitsResult) -> Section:
     )
 
 
-def classes_of(result: DigitsResult) -> tuple[str, ...]:
-    """Names of the classes."""
-    return result.data.classes
+def _names(result: DigitsResult) -> dict[str, str]:
+    return {"noisy": "noisy image", "pca": result.pca_name, "lab": "lab's network", "strong": "stronger network"}
 
 
 def _columns(result: DigitsResult) -> list[str]:

@@ -42,7 +42,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report. facts: name -> value, the first thing after the lead."""
+    """A whole report. facts: name -> value, the first thing after the lead. figures: the content of summary.json."""
 
     title: str
     lead: Sequence[str]
@@ -50,6 +50,7 @@ class Page:
     facts: Mapping[str, str]
     sections: Sequence[Section]
     tables: Sequence[Table] = ()
+    figures: Mapping[str, float | None] = field(default_factory=dict)
     footer: Sequence[str] = field(default_factory=tuple)
 
 
@@ -66,12 +67,16 @@ def render(page: Page) -> str:
     return environment.get_template("page.html").render(page=page)
 
 
-def write(page: Page, folder: Path) -> Path:
-    """Write `report.html`, and each figure as PNG and SVG under `figures/`. Returns the page's path."""
+def write_pictures(page: Page, folder: Path) -> None:
+    """Write each panel as PNG and SVG under `figures/`. Raises: StorageError."""
     for section in page.sections:
         for panel in section.panels:
             for name, content in files(panel).items():
                 write_bytes(folder / "figures" / name, content)
+
+
+def write_page(page: Page, folder: Path) -> Path:
+    """Write `report.html`; returns its path. Raises: StorageError."""
     path = folder / "report.html"
     write_bytes(path, render(page).encode())
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from isthmus.errors import InputError
 from isthmus.networks.catalog import build
 from isthmus.networks.convolution import check_size
 from isthmus.report.digits import digits_page, duration
-from isthmus.report.page import write
+from isthmus.report.page import write_page, write_pictures
 from isthmus.runs import read_json
 from isthmus.settings import ClassifierSettings, merge, nearest, parse_assignments, validate
 from isthmus.studies.digits import run_digits
@@ -58,14 +59,18 @@ def run_study(
         if study.finished:
             study.reporter.say(f"{folder}: finished before, nothing to do")
             return report, read_json(folder / "summary.json")
-        if fast:
+        if settings.fast:
             study.say("a fast run: every training has a third of its updates")
         for note in images.notes:
             study.say(note)
         result = run_digits(study, images)
         study.say("drawing the report")
-        write(digits_page(study, result), folder)
+        page = digits_page(study, result)
+        write_pictures(page, folder)
         study.write_figures({**result.figures, "study.seconds": study.seconds})
+        figures = read_json(folder / "summary.json")["figures"]
+        facts = {**page.facts, "Whole study": duration(figures["study.seconds"])}
+        write_page(replace(page, figures=figures, facts=facts), folder)
         study.finish()
         study.say(f"done in {duration(study.seconds)}")
     return report, read_json(folder / "summary.json")

@@ -15,7 +15,7 @@ from isthmus.errors import InputError
 from isthmus.latent.separability import clipping
 from isthmus.networks.apply import encode
 from isthmus.networks.autoencoder import Autoencoder
-from isthmus.networks.catalog import NETWORKS, build
+from isthmus.networks.catalog import NETWORKS, Network, build
 from isthmus.networks.pca import principal_components
 from isthmus.runs import Run, claim
 from isthmus.settings import DataSettings, RunSettings, merge, nearest, parse_assignments, validate
@@ -79,19 +79,26 @@ def train_one(
         if run.finished:
             reporter.say(f"{folder}: finished before, taken as it is")
         with reporter.progress(network) as progress:
-            trained = train_run(run, settings, parts, device=device, progress=progress)
+            try:
+                trained = train_run(run, settings, parts, device=device, progress=progress)
+            except KeyboardInterrupt:
+                if run.checkpoint.exists():
+                    reporter.say(f"the best weights so far are kept in {run.checkpoint}")
+                raise
         labels = None if trained.network.target == "images" else torch.from_numpy(parts.test.labels)
         figures = _test(trained.network, parts.test, labels, device)
         if isinstance(trained.network, Autoencoder):
             for axis in np.flatnonzero(clipping(encode(trained.network, parts.train.images)).dead):
                 reporter.say(f"axis {axis + 1} of the code is dead: it is the same for every image")
             if trained.network.latent_dim < min(len(parts.train), parts.train.images[0].size):
-                optimum = principal_components(parts.train, trained.network.latent_dim).autoencoder()
-                figures["pca.test_mse"] = _test(optimum, parts.test, None, "cpu")["test_mse"]
+                found = principal_components(parts.train, trained.network.latent_dim)
+                if not found.exact:
+                    reporter.say("PCA is approximate here: a randomised solver, for so many images of so many pixels")
+                figures["pca.test_mse"] = _test(found.autoencoder(), parts.test, None, "cpu")["test_mse"]
     return {**figures, "train_seconds": trained.seconds}
 
 
-def _test(network: Any, test: ImageSet, labels: torch.Tensor | None, device: str) -> dict[str, float]:
+def _test(network: Network, test: ImageSet, labels: torch.Tensor | None, device: str) -> dict[str, float]:
     pixels = torch.from_numpy(test.images).to(device)
     measured = score(network, pixels, None if labels is None else labels.to(device))
     if labels is None:

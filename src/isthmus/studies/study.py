@@ -24,7 +24,16 @@ from isthmus.data.imageset import Split
 from isthmus.errors import InputError, RunExistsError
 from isthmus.machine import environment
 from isthmus.runs import Run, State, claim, read_json, storage_error, write_bytes, write_json
-from isthmus.settings import DataSettings, ModelSettings, RunSettings, Settings, TrainingSettings, differences, validate
+from isthmus.settings import (
+    DataSettings,
+    ModelSettings,
+    RunSettings,
+    Seed,
+    Settings,
+    TrainingSettings,
+    differences,
+    validate,
+)
 from isthmus.training.job import Trained, train_run
 from isthmus.training.loop import Progress
 
@@ -36,9 +45,9 @@ class StudySettings(Settings):
 
     study: Literal["digits"] = "digits"
     data: DataSettings
-    seed: int = 0
+    seed: Seed = 0
     fast: bool = False
-    noise: float = Field(default=0.25, ge=0)
+    noise: float = Field(default=0.25, gt=0)
 
 
 class Reporter(Protocol):
@@ -91,7 +100,7 @@ class Study:
         self.reporter.say(text)
         path = self.folder / "log.txt"
         try:
-            with path.open("a") as file:
+            with path.open("a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%H:%M:%S')} {text}\n")
         except OSError as error:
             raise storage_error(path, error) from error
@@ -181,7 +190,7 @@ def budget(training: TrainingSettings, *, images: int, fast: bool) -> TrainingSe
 
 def _check_same(path: Path, settings: StudySettings) -> None:
     try:
-        before = validate(StudySettings, tomllib.loads(path.read_text()))
+        before = validate(StudySettings, tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, InputError) as error:
         raise InputError(f"{path} cannot be read ({error}); start anew with --overwrite.") from error
     if before != settings:

@@ -19,7 +19,7 @@ WELL_LEARNT = 0.99  # training accuracy from which there is little left to fit
 class Diagnosis:
     """verdict, and the numbers it rests on: accuracies after the last epoch, their gap and its standard error."""
 
-    verdict: Literal["underfits", "overfits", "fits"]
+    verdict: Literal["underfits", "overfits", "fits", "both"]
     train: float
     validation: float
     standard_error: float
@@ -34,7 +34,8 @@ def diagnose(epochs: Sequence[dict[str, float]], *, train_images: int, validatio
     """Judge capacity from a history of accuracies.
 
     overfits: the gap is real and the validation error at least twice the training error. underfits: the gap is not
-    real, so that new images do as well as old, and the old ones are learnt below 99 %. Else it fits.
+    real, so that new images do as well as old, and the old ones are learnt below 99 %. both: the gap is real and the
+    old ones are learnt below 99 %. Else it fits.
     Arguments: epochs: with train_accuracy and validation_accuracy; the two counts say how many images those are over.
     """
     train, validation = epochs[-1]["train_accuracy"], epochs[-1]["validation_accuracy"]
@@ -44,7 +45,7 @@ def diagnose(epochs: Sequence[dict[str, float]], *, train_images: int, validatio
         return Diagnosis("overfits", train, validation, error)
     if not real and train < WELL_LEARNT:
         return Diagnosis("underfits", train, validation, error)
-    return Diagnosis("fits", train, validation, error)
+    return Diagnosis("both" if train < WELL_LEARNT else "fits", train, validation, error)
 
 
 def _variance(share: float, count: int) -> float:

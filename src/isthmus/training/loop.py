@@ -90,6 +90,7 @@ def train(
     schedule = _schedule(optimizer, settings, steps)
 
     epochs: list[dict[str, float]] = []
+    callers_state = torch.random.get_rng_state()
     best, best_epoch = _weights(network), 0
     best_rank: tuple[float, ...] = (float("inf"),)
     seconds = 0.0
@@ -97,6 +98,7 @@ def train(
         for epoch in range(1, settings.epochs + 1):
             started = time.perf_counter()
             order_generator, noise_generator = _generator(seed, epoch, 0), _generator(seed, epoch, 1)
+            torch.manual_seed(_generator(seed, epoch, 3).initial_seed())  # dropout draws from the global state
             order = torch.randperm(len(images), generator=order_generator).to(device)
             losses = torch.zeros(len(batches), device=device)
             rates = []
@@ -132,7 +134,8 @@ def train(
             for part, (part_images, part_targets) in scored.items():
                 figures = score(network, part_images, part_targets, corrupt=corrupt, generator=_generator(seed, 0, 2))
                 record |= {f"{part}_{name}": value for name, value in figures.items()}
-            _check_finite([record["validation_loss"]], rates[-1:], first_step=epoch * len(batches))
+            measured = [record["train_loss"], record["validation_loss"]]
+            _check_finite(measured, rates[-1:] * 2, first_step=epoch * len(batches))
             epochs.append(record)
             if run is not None:
                 run.add_epoch(record)
@@ -145,6 +148,7 @@ def train(
             run.keep_checkpoint(best)
         raise
     finally:
+        torch.random.set_rng_state(callers_state)
         network.load_state_dict(best)
         network.eval()
     return History(epochs, best_epoch, seconds, stopped_early=len(epochs) < settings.epochs)
@@ -163,18 +167,19 @@ def score(
 
     Arguments: images: (N, C, H, W), uint8 or float. targets: (N,) labels, or None where the images are the target.
     """
+    if corrupt is not None and generator is None:
+        raise ValueError("score needs a generator to corrupt images with")
     network.eval()
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, float] = {}
     for begin, end in ranges(len(images), BATCH):
         clean = to_float(images[begin:end])
-        given = clean if corrupt is None or generator is None else corrupt(clean, generator)
+        given = corrupt(clean, generator) if corrupt is not None and generator is not None else clean
         given = given.contiguous(memory_format=torch.channels_last)
         figures = network.score(given, clean if targets is None else targets[begin:end])
         for name, values in figures.items():
-            sums[name] = (
-                sums.get(name, torch.zeros((), dtype=torch.float64, device=values.device)) + values.double().sum()
-            )
-    return {name: float(total) / len(images) for name, total in sums.items()}
+            # Added up in float64 on the CPU: some devices have no float64.
+            sums[name] = sums.get(name, 0.0) + float(values.cpu().double().sum())
+    return {name: total / len(images) for name, total in sums.items()}
 
 
 def _noise(sigma: float) -> Corrupt:
