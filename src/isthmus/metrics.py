@@ -24,7 +24,7 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
     Arguments: (B, C, H, W) twice. Returns: (B,).
 
     >>> psnr(torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.1))
-    tensor([20.0000])
+    tensor([20.])
     """
     return -10 * torch.log10(mse(images, targets))
 
