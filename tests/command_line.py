@@ -16,6 +16,14 @@ PROGRAM = Path(sys.executable).parent / "isthmus"
 SMALL = ("--set", "data.height=16", "--set", "data.width=16")
 BRIEF = ("--set", "training.epochs=1")
 ENDLESS = ("--set", "training.epochs=1000000")
+# The figures that others rely on, of a study of ten classes named 0 to 9.
+PROMISED = [
+    *("D1.lab.test_mse", "D1.pca.test_mse"),
+    *("D3.lab.clean.1nn_mean", "D3.lab.noisy.1nn_mean", "D3.strong.clean.1nn_mean"),
+    *(f"D3.lab.clean.1nn.{digit}" for digit in range(10)),
+    *("D4.accuracy_mean", "D4.train_seconds", *(f"D4.accuracy.{digit}" for digit in range(10))),
+    *("D6.noisy.psnr", "D6.bottleneck.psnr", "D6.bottleneck.ssim", "study.seconds"),
+]
 
 
 class Caller:

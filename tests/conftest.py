@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from command_line import Caller, toy
 from isthmus.data.catalog import load
 from isthmus.data.imageset import ImageSet, Split, split
 
@@ -16,6 +17,18 @@ from isthmus.data.imageset import ImageSet, Split, split
 @pytest.fixture(autouse=True)
 def _steady_random_state() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def isthmus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Caller:
+    """Calls the program in this process: isthmus("data", "list") -> (exit code, stdout, stderr)."""
+    return Caller(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tiny labelled images in an .npz file."""
+    return toy(tmp_path_factory.mktemp("data") / "toy.npz")
 
 
 @pytest.fixture(scope="session")

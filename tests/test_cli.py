@@ -9,20 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from command_line import BRIEF, ENDLESS, PROGRAM, Caller, content, start, toy, wait_until
+from command_line import BRIEF, ENDLESS, PROGRAM, content, start, toy, wait_until
 from isthmus.runs import Run
 
 COMMANDS = ([], ["study"], ["train"], ["evaluate"], ["data"], ["data", "list"], ["data", "info"], ["doctor"])
-
-
-@pytest.fixture
-def isthmus(monkeypatch, capsys):
-    return Caller(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toy(tmp_path_factory.mktemp("data") / "toy.npz")
 
 
 def has_epochs(run):

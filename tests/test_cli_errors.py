@@ -8,18 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import BRIEF, Caller, check_refused, start, toy
+from command_line import BRIEF, check_refused, start, toy
 from isthmus.runs import Run
-
-
-@pytest.fixture
-def isthmus(monkeypatch, capsys):
-    return Caller(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toy(tmp_path_factory.mktemp("data") / "toy.npz")
 
 
 def pictures(folder, names=("a", "b"), count=8):

@@ -4,18 +4,8 @@ import shutil
 
 import pytest
 
-from command_line import Caller, check_refused, content, toy
+from command_line import check_refused, content, toy
 from isthmus.studies.single import train_one
-
-
-@pytest.fixture
-def isthmus(monkeypatch, capsys):
-    return Caller(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return toy(tmp_path_factory.mktemp("data") / "toy.npz")
 
 
 @pytest.fixture(scope="module")

@@ -8,28 +8,10 @@ import signal
 import numpy as np
 import pytest
 
-from command_line import SMALL, Caller, content, start, toy, wait_until
+from command_line import PROMISED, SMALL, content, start, toy, wait_until
 from isthmus.cli.main import run
 from isthmus.data.catalog import load
 from isthmus.studies.study import budget
-
-PROMISED = [
-    *(
-        "D1.lab.test_mse",
-        "D1.pca.test_mse",
-        "D3.lab.clean.1nn_mean",
-        "D3.lab.noisy.1nn_mean",
-        "D3.strong.clean.1nn_mean",
-    ),
-    *(f"D3.lab.clean.1nn.{digit}" for digit in range(10)),
-    *("D4.accuracy_mean", "D4.train_seconds", *(f"D4.accuracy.{digit}" for digit in range(10))),
-    *("D6.noisy.psnr", "D6.bottleneck.psnr", "D6.bottleneck.ssim", "study.seconds"),
-]
-
-
-@pytest.fixture
-def isthmus(monkeypatch, capsys):
-    return Caller(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,10 @@ def run() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
     try:
-        app(prog_name="isthmus")
+        try:
+            app(prog_name="isthmus")
+        finally:
+            sys.stdout.flush()  # a full or closed stdout is met here, not when the interpreter ends
     except IsthmusError as error:
         _end(f"error: {error}", error.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -65,17 +68,23 @@ def run() -> NoReturn:
         word, code = ("terminated", TERMINATED) if _terminations else ("interrupted", INTERRUPTED)
         _end(f"{word}; finished runs are kept, the same command with --resume does the rest", code)
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(FAILED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
-        place = error.filename or "the disk"
+        _drop_stdout()
+        place = error.filename or "the output"
         _end(
             f"error: could not write {place}: {error.strerror}. Free some space, then run again with --resume.",
             FAILED,
         )
     sys.exit(0)
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered nowhere, so that ending does not fail on it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _terminations: list[int] = []  # SIGTERM ends a job as Ctrl-C does, but with an exit code of its own

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.patheffects as effects
 import numpy as np
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from isthmus.figures.style import BLUE, INK, PAPER, SHADES, Panel, colour, panel
+from isthmus.figures.style import BLUE, INK, PALETTE, PAPER, SHADES, Panel, colour, panel
 
 MARKERS = ("o", "^", "s")  # a second sign where there are more classes than colours
 
@@ -27,43 +29,36 @@ def scatter(
         if labels is None:
             axes.scatter(codes[:, 0], codes[:, 1], s=size, color=BLUE, linewidths=0, rasterized=True)
         else:
-            for k in range(len(classes)):
-                marker = MARKERS[(k // 10) % len(MARKERS)]
-                axes.scatter(
-                    codes[labels == k, 0],
-                    codes[labels == k, 1],
-                    s=size,
-                    color=colour(k),
-                    marker=marker,
-                    linewidths=0,
-                    rasterized=True,
-                    label=classes[k],
-                )
+            # In one shuffled order, so that no class hides another.
+            order = np.random.default_rng(0).permutation(len(codes))
+            colours = np.array([colour(k) for k in range(len(classes))])
+            for j, marker in enumerate(MARKERS):
+                chosen = order[(labels[order] // len(PALETTE)) % len(MARKERS) == j]
+                x, y, ink = codes[chosen, 0], codes[chosen, 1], colours[labels[chosen]]
+                axes.scatter(x, y, s=size, c=ink, marker=marker, linewidths=0, rasterized=True)
             halo = [effects.withStroke(linewidth=3, foreground=PAPER)]
-            for k in np.unique(labels):
-                x, y = np.median(codes[labels == k], axis=0)
-                axes.text(
-                    x,
-                    y,
-                    classes[k],
-                    ha="center",
-                    va="center",
-                    fontsize=12,
-                    fontweight="bold",
-                    color=INK,
-                    path_effects=halo,
+            for k, (x, y) in _apart(codes, labels).items():
+                style: dict[str, Any] = {"fontsize": 12, "fontweight": "bold", "color": INK, "path_effects": halo}
+                axes.text(x, y, classes[k], ha="center", va="center", **style)
+            handles = [
+                Line2D(
+                    [], [], linestyle="", marker=MARKERS[(k // len(PALETTE)) % len(MARKERS)], color=colour(k), label=c
                 )
+                for k, c in enumerate(classes)
+            ]
             figure.legend(
+                handles=handles,
                 loc="outside lower center",
                 ncols=min(len(classes), 10),
-                markerscale=12 / size,
                 handletextpad=0.0,
                 columnspacing=0.6,
             )
-        axes.set(title=title, xlabel="first number of the code", ylabel="second number")
+        axes.set(title=title, xlabel="first number of the code", ylabel="second number of the code")
         axes.set_xlim(*_window(codes[:, 0]))
         axes.set_ylim(*_window(codes[:, 1]))
-    return Panel(name, figure, f"{title}: {len(codes)} codes of test images in the plane.")
+    return Panel(
+        name, figure, f"{title}: {len(codes)} codes of test images, a thousandth at each end of an axis left out."
+    )
 
 
 def class_table(
@@ -111,6 +106,19 @@ def class_table(
         for spine in axes.spines.values():
             spine.set_visible(False)
     return Panel(name, figure, f"{title}, {count} by {count} classes.")
+
+
+def _apart(codes: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[int, NDArray[np.floating]]:
+    """Where to write each class: at its median, pushed away from the names of others that would lie on it."""
+    present = np.unique(labels)
+    scale = np.array([np.subtract(*_window(codes[:, i])[::-1]) for i in range(2)])
+    places = np.array([np.median(codes[labels == k], axis=0) / scale for k in present])
+    places += np.random.default_rng(0).normal(scale=1e-6, size=places.shape)
+    for _ in range(100):
+        between = places[:, None] - places[None]
+        distance = np.linalg.norm(between, axis=2, keepdims=True) + np.eye(len(present))[..., None]
+        places += 0.25 * (np.clip(0.055 - distance, 0, None) * between / distance).sum(1)
+    return dict(zip(present.tolist(), places * scale, strict=True))
 
 
 def _window(values: NDArray[np.float32]) -> tuple[float, float]:

@@ -25,7 +25,7 @@ def loss_curves(
         axes = figure.subplots()
         _two_lines(axes, epochs, "loss", best)
         axes.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label=level[0])
-        axes.set(title=title, xlabel="epoch", ylabel="squared error per pixel")
+        axes.set(title=title, xlabel="epoch", ylabel="mean squared error")
         figure.legend(loc="outside lower center", ncols=4, handlelength=1.5, columnspacing=1.0)
     return Panel(name, figure, f"{title}: training and validation loss over {len(epochs)} epochs, best epoch {best}.")
 
@@ -39,10 +39,13 @@ def accuracy_curves(name: str, title: str, epochs: Sequence[dict[str, float]], *
         upper.set(title=title, ylabel="accuracy")
         upper.legend(loc="lower right")
         _two_lines(lower, epochs, "loss", best)
-        lower.set(xlabel="epoch", ylabel="cross-entropy (nats)", yscale="log")
-        lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        lower.yaxis.set_major_formatter("{x:.2g}")
-        lower.yaxis.set_minor_formatter(NullFormatter())
+        lower.set(xlabel="epoch", ylabel="cross-entropy (nats)")
+        losses = [e[f"{part}_loss"] for e in epochs for part in ("train", "validation")]
+        if min(losses) > 0 and max(losses) > 10 * min(losses):
+            lower.set_yscale("log")
+            lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            lower.yaxis.set_minor_formatter(NullFormatter())
+        lower.yaxis.set_major_formatter("{x:.3g}")
     return Panel(
         name,
         figure,
@@ -64,8 +67,8 @@ def by_class(
         axes = figure.subplots()
         places = np.arange(len(classes))
         for i, (label, (shares, ink)) in enumerate(series.items()):
-            offset = (i - (len(series) - 1) / 2) * 0.13
-            axes.plot(places + offset, shares, MARKERS[i % len(MARKERS)], color=ink, markersize=5, label=label)
+            offset = (i - (len(series) - 1) / 2) * 0.16
+            axes.plot(places + offset, shares, MARKERS[i % len(MARKERS)], color=ink, markersize=4.5, label=label)
         for place in places[:-1]:
             axes.axvline(place + 0.5, color=RULE, linewidth=0.5, alpha=0.4)
         if level is not None:

@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.figures.style import INK, ORANGE, PANEL, Panel, panel
+from isthmus.figures.style import INK, PANEL, Panel, panel
 from isthmus.latent.manifold import Grid
 
 GAP = 2  # pixels between pictures
@@ -47,13 +47,13 @@ def manifold(name: str, title: str, grid: Grid, pictures: Tensor, strip: NDArray
         tint = np.zeros((size, size, 4))
         tint[~grid.occupied] = (0.906, 0.388, 0.0, 0.38)
         axes.imshow(tint, extent=grid.extent, interpolation="none", aspect="auto")
-        x, y = grid.codes[0, :, 0], grid.codes[:, 0, 1]
+        x, y, counts = _ringed(grid)
         styles = {0.9: ("#92dadd", "--"), 0.5: ("#92dadd", "-")}
-        handles: list[object] = [Patch(color=ORANGE, alpha=0.5, label="no training code")]
+        handles: list[object] = [Patch(color="#582600", label="no training code")]
         levels = grid.levels(tuple(styles))
         for share, (ink, dashes) in styles.items():
-            axes.contour(x, y, grid.counts, levels=[levels[share]], colors=[ink], linestyles=[dashes], linewidths=1.4)
-            handles.append(axes.plot([], [], dashes, color="#4fb3b8", label=f"{share:.0%} of codes")[0])
+            axes.contour(x, y, counts, levels=[levels[share]], colors=[ink], linestyles=[dashes], linewidths=1.4)
+            handles.append(axes.plot([], [], dashes, color=ink, label=f"densest {share:.0%} of codes")[0])
         if strip is not None:
             line = axes.plot(
                 strip[:, 0], strip[:, 1], "-o", color="#ffa90e", markersize=3, linewidth=1.2, label="strip"
@@ -66,22 +66,29 @@ def manifold(name: str, title: str, grid: Grid, pictures: Tensor, strip: NDArray
             xlim=(left, right),
             ylim=(bottom, top),
         )
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, handlelength=1.6, columnspacing=1.0)
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.0)
     return Panel(name, figure, f"{title}: {size} by {size} decoded codes, tinted where no training code lies.")
 
 
-def strip(name: str, title: str, pictures: Tensor, ends: tuple[str, str]) -> Panel:
-    """One row of pictures (steps, C, H, W) between two named ends."""
-    with panel(1.0) as figure:
+def strip(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Panel:
+    """One row of pictures (steps, C, H, W), each with its label below."""
+    with panel(1.15) as figure:
         axes = figure.subplots()
         picture = _tile(_colour(pictures)[None])
         axes.imshow(picture, interpolation="none")
-        width = pictures.shape[-1]
-        axes.set_xticks([width / 2, picture.shape[1] - width / 2], ends)
+        axes.set_xticks(_centres(len(pictures), pictures.shape[-1]), labels)
         axes.set_yticks([])
+        axes.set_xlabel("read as")
         _bare(axes)
         axes.set_title(title)
-    return Panel(name, figure, f"{title}: {len(pictures)} pictures from {ends[0]} to {ends[1]}.")
+    return Panel(name, figure, f"{title}: {len(pictures)} pictures, read as {', '.join(labels)}.")
+
+
+def _ringed(grid: Grid) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64]]:
+    """Places and counts of a grid with a ring of empty cells around it, so that contours close."""
+    x, y = grid.codes[0, :, 0], grid.codes[:, 0, 1]
+    x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) for a in (x, y))
+    return x, y, np.pad(grid.counts, 1)
 
 
 def _colour(pictures: Tensor) -> NDArray[np.float32]:

@@ -3,7 +3,8 @@
 Figures are panels as wide as a telephone, so that a page sets them side by side where there is room and below each
 other where there is not; nothing has to shrink. Ink, rules and paper are drawn in three marker colours that become
 CSS variables when a figure is put into a page. Classes are coloured by Petroff's sequence of ten, made to be told apart
-by colour-blind readers (Petroff 2021, arXiv:2107.02270), and are named beside the data as well.
+by colour-blind readers (Petroff 2021, arXiv:2107.02270; red and violet lightened for dark pages, and reordered so that
+no two greys are neighbours in shape among digits), and are named beside the data as well.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ INK, RULE, PAPER = "#1b1c1e", "#8b8c8e", "#fdfdfb"
 PALETTE = (
     "#3f90da",
     "#ffa90e",
-    "#bd1f01",
-    "#94a4a2",
-    "#832db6",
+    "#d0361b",
+    "#92dadd",
+    "#9a52cf",
     "#a96b59",
     "#e76300",
     "#b9ac70",
     "#717581",
-    "#92dadd",
+    "#94a4a2",
 )
 BLUE, ORANGE, RED, PURPLE = PALETTE[0], PALETTE[6], PALETTE[2], PALETTE[4]
 MODEL_COLOURS = {"pca": PALETTE[8], "lab": BLUE, "strong": ORANGE, "published": RED}
 # From clear to blue: the page shines through, and ink is legible on it in light and in dark.
-SHADES = LinearSegmentedColormap.from_list("shades", [(0.247, 0.565, 0.855, 0.0), (0.247, 0.565, 0.855, 0.95)])
+SHADES = LinearSegmentedColormap.from_list("shades", [(0.247, 0.565, 0.855, 0.0), (0.247, 0.565, 0.855, 0.6)])
 
 RC: dict[Any, Any] = {
     "font.family": "sans-serif",

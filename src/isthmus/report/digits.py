@@ -33,7 +33,7 @@ def digits_page(study: Study, result: DigitsResult) -> Page:
     sections += [_d5(result), _d6(result)]
     made = versions()
     return Page(
-        title=f"What two numbers keep of an image: {result.data.name}",
+        title=f"What two numbers keep of an image: {result.data.name.replace('mnist', 'MNIST')}",
         lead=_lead(study, result),
         found=findings.summary(result),
         facts=_facts(study, result),
@@ -54,7 +54,8 @@ def _lead(study: Study, result: DigitsResult) -> list[str]:
     text = (
         f"{len(result.data):,} {kind} images of {height} x {width} pixels are squeezed through a code of "
         f"{LATENT_DIM} numbers "
-        f"and drawn again, by the network of a course, by a stronger one, and by the exact optimum of all linear ones."
+        f"and drawn again: by the network of a course (the lab), by a stronger one (strong), and by {result.pca_name}, "
+        f"the best any linear network can do. A classifier that sees the whole image judges what was kept."
     )
     lead = [text]
     if study.settings.fast:
@@ -146,11 +147,11 @@ def _d1(result: DigitsResult) -> Section:
             ]
         )
         if error == best:
-            strong.add(i)
+            strong.add((i, 1))
     head = [
         "code of two numbers",
         "test error per pixel",
-        "times better than PCA",
+        "PCA's error / this error",
         *(["class kept"] if found.kept else []),
     ]
     notes = ["Error: mean squared, pixels in [0, 1]."]
@@ -183,7 +184,7 @@ def _d2(result: DigitsResult) -> Section:
         panels.append(
             codes.class_table(
                 "D2-overlap",
-                "overlap of classes, lab (%)",
+                "overlap in the lab's code (%)",
                 found.overlap,
                 result.data.classes,
                 rows="class",
@@ -220,7 +221,7 @@ def _d3(result: DigitsResult) -> Section:
         curves.by_class("D3-neighbours", "1-nearest neighbour in the code", classes, series, level=("chance", chance)),
         codes.class_table(
             "D3-confusion",
-            "neighbours of the lab's code, clean",
+            "neighbours in the lab's code, clean (counts)",
             found["lab.clean"].confusion,
             classes,
             rows="true class",
@@ -258,7 +259,9 @@ def _d4(result: DigitsResult) -> Section:
         curves.accuracy_curves(f"D4-{name}", titles[name], run.epochs, best=run.best_epoch)
         for name, run in found.runs.items()
     ]
-    series: dict[str, tuple[NDArray[np.float64] | Sequence[float], str]] = {"ours": (list(found.per_class), BLUE)}
+    series: dict[str, tuple[NDArray[np.float64] | Sequence[float], str]] = {
+        titles[found.chosen].partition(":")[0]: (list(found.per_class), BLUE)
+    }
     if result.are_digits:
         series["published"] = (PUBLISHED_CLASSIFIER, RED)
     lowest = np.floor(20 * min(min(shares) for shares, _ in series.values()) - 0.2) / 20
@@ -297,7 +300,7 @@ def _d5(result: DigitsResult) -> Section:
     ]
     if found.strip is not None and found.ends is not None:
         panels.append(
-            images.strip("D5-strip", f"the strip from {found.ends[0]} to {found.ends[1]}", found.strip, found.ends)
+            images.strip("D5-strip", f"the strip from {found.ends[0]} to {found.ends[1]}", found.strip, found.passes)
         )
     asked = (
         "Decode a regular grid of codes; say where the pictures make sense and where they do not, and what lies "
@@ -313,14 +316,17 @@ def _d6(result: DigitsResult) -> Section:
         **{_short(n): found.restored[n] for n in AUTOENCODERS},
         "clean": found.clean,
     }
-    panels = [images.rows("D6-denoising", f"noise of {found.sigma} through the bottleneck", _columns(result), pictures)]
-    best = max(q.psnr for q in found.quality.values())
-    rows, strong = [], set()
-    for i, (name, quality) in enumerate(found.quality.items()):
-        kept = [] if found.kept is None else [findings.percent(found.kept[name])]
-        rows.append([_names(result)[name], f"{quality.psnr:.2f}", f"{quality.ssim:.3f}", *kept])
-        if quality.psnr == best:
-            strong.add(i)
+    panels = [
+        images.rows("D6-denoising", f"noise of standard deviation {found.sigma}, restored", _columns(result), pictures)
+    ]
+    rows, columns = [], []
+    for name, quality in found.quality.items():
+        kept = [] if found.kept is None else [found.kept[name]]
+        columns.append([quality.psnr, quality.ssim, *kept])
+        rows.append(
+            [_names(result)[name], f"{quality.psnr:.2f}", f"{quality.ssim:.3f}", *(findings.percent(k) for k in kept)]
+        )
+    strong = {(int(row), column + 1) for column, row in enumerate(np.argmax(columns, axis=0))}
     head = ["", "PSNR (dB)", "SSIM", *([] if found.kept is None else ["class kept"])]
     notes = [
         "Means over all test images, against the clean ones. Restored images are clipped to [0, 1], noisy ones are not."
@@ -362,4 +368,5 @@ def duration(seconds: float) -> str:
     >>> duration(75)
     '1 min 15 s'
     """
-    return f"{seconds:.0f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

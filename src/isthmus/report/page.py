@@ -19,13 +19,14 @@ from isthmus.runs import write_bytes
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head. notes stand below; the first column is the row's name; `strong` rows are set bold."""
+    """Rows under a head. notes stand below; the first column is the row's name; cells of `strong`
+    (row, column) are set bold."""
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
-    strong: frozenset[int] = frozenset()
+    strong: frozenset[tuple[int, int]] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Manifold:
     """D5. What the decoder draws on a grid of codes (R, R, C, H, W), and on the way between two classes.
 
     confidence: mean largest class probability the classifier gives to grid images, (where data lie, where none do).
-    ends: the classes the strip joins. passes: the classes it is read as, in order, without repetition.
+    ends: the classes the strip joins. passes: the class each of its pictures is read as.
     """
 
     grid: Grid
@@ -109,7 +109,7 @@ class Manifold:
 class Denoising:
     """D6. Noisy test images and what each bottleneck makes of them: examples (K, C, H, W), means over all images.
 
-    kept: share of images to which the classifier gives the true class.
+    kept: share of images to which the classifier gives the true class, mean over classes.
     """
 
     sigma: float
@@ -327,8 +327,7 @@ def _manifold(network: Autoencoder, codes: NDArray[np.float32], train: ImageSet,
     start, end = (middle(codes[train.labels == k]) for k in (first, second))
     line = walk(start, end, steps=12)
     strip = decode(network, line)
-    read = [train.classes[int(k)] for k in classify(judge, strip).argmax(1)]
-    passes = tuple(name for i, name in enumerate(read) if i == 0 or name != read[i - 1])
+    passes = tuple(train.classes[int(k)] for k in classify(judge, strip).argmax(1))
     ends = (train.classes[first], train.classes[second])
     return Manifold(cells, images.reshape(shape), (float(sure[inside].mean()), outside), ends, strip, line, passes)
 
@@ -343,7 +342,7 @@ def _denoising(
     kept = None
     if judge is not None:
         shares = {name: _confusion(judge, x, test) for name, x in images.items()}
-        kept = {name: float(counts.trace() / counts.sum()) for name, counts in shares.items()}
+        kept = {name: float(accuracy_per_class(counts).nanmean()) for name, counts in shares.items()}
     return Denoising(
         sigma,
         clean[examples],

@@ -12,7 +12,6 @@ from isthmus.studies.digits import PUBLISHED_1NN, PUBLISHED_CLASSIFIER, DigitsRe
 TITLES = {"pca": "PCA", "lab": "the lab's network", "strong": "the stronger network"}
 RECOGNISED, LOST = 0.8, 0.5  # share of a class kept
 ALIKE = 0.02  # relative difference of errors, or difference of shares, not worth a verdict
-LITTLE = 0.5  # decibels not worth a verdict
 
 
 def summary(result: DigitsResult) -> list[str]:
@@ -22,17 +21,28 @@ def summary(result: DigitsResult) -> list[str]:
     for name in ("lab", "strong"):
         better, worse = times(error["pca"], error[name]), times(error[name], error["pca"])
         if max(better, worse) <= 1 + ALIKE:
-            verdict = f"is within {percent(ALIKE, 0)} of {result.pca_name} in squared error"
+            verdict = f"is within {percent(ALIKE, 0)} of {result.pca_name} in squared error on clean images"
         else:
             factor = max(better, worse)
             amount = f" by a factor of {factor:.2f}" if math.isfinite(factor) else ""
-            verdict = f"{'beats' if better > worse else 'loses to'} {result.pca_name} in squared error{amount}"
+            verdict = (
+                f"{'beats' if better > worse else 'loses to'} {result.pca_name} in squared error on clean "
+                f"images{amount}"
+            )
         sentences.append(f"With two numbers an image, {TITLES[name]} {verdict}.")
     if result.d3 is not None:
         means = {name: result.d3[f"{name}.clean"].mean for name in ("pca", "lab", "strong")}
         order = sorted(means, key=lambda name: means[name], reverse=True)
         listed = enumerate_words(f"{percent(means[name])} with {TITLES[name]}" for name in order)
         sentences.append(f"Naming the class by the nearest neighbour in the code is right in {listed}.")
+    found = result.d6.quality
+    for name in ("lab", "strong"):
+        gain = found[name].psnr - found["pca"].psnr
+        if (gain < 0) != (error["pca"] < error[name]):
+            sentences.append(
+                f"On noisy images the order turns: {TITLES[name]} restores them {abs(gain):.1f} dB "
+                f"{'worse' if gain < 0 else 'better'} than {result.pca_name}."
+            )
     return sentences
 
 
@@ -44,7 +54,7 @@ def d1(result: DigitsResult) -> list[str]:
         if kept:
             well = [label for label, share in kept.items() if share >= RECOGNISED]
             badly = [label for label, share in kept.items() if share < LOST]
-            text = f"After {TITLES[name]}, the classifier of D4 still recognises "
+            text = f"After {TITLES[name]}, the classifier of D4 recognises "
             text += (
                 f"{enumerate_words(well)} (at least {percent(RECOGNISED, 0)} of the images)"
                 if well
@@ -53,13 +63,15 @@ def d1(result: DigitsResult) -> list[str]:
             text += f", and loses {enumerate_words(badly)} (less than {percent(LOST, 0)})." if badly else "."
             sentences.append(text)
     for name in ("lab", "strong"):
-        last = result.runs[name].epochs[-1]
-        excess = times(last["validation_loss"], last["train_loss"]) - 1
+        run = result.runs[name]
+        kept_epoch = run.epochs[run.best_epoch - 1]
+        excess = times(kept_epoch["validation_loss"], kept_epoch["train_loss"]) - 1
         side = "above" if excess >= 0 else "below"
-        judged = "clear" if excess > 0.1 else "slight" if excess > 0.03 else "no"
+        ending = "still falling at the last epoch" if run.best_epoch == len(run.epochs) else "past its least by the end"
         sentences.append(
-            f"The validation loss of {TITLES[name]} ends {percent(abs(excess))} {side} its training loss: {judged} "
-            "overfitting."
+            f"The validation loss of {TITLES[name]} is {percent(abs(excess))} {side} its training loss where it "
+            "was kept, "
+            f"and {ending}."
         )
     return sentences
 
@@ -77,11 +89,11 @@ def _overlaps(result: DigitsResult) -> list[str]:
     off = np.where(np.eye(len(classes), dtype=bool), np.nan, overlap)
     present = [k for k in range(len(classes)) if np.isfinite(off[k]).any()]
     pairs = sorted(((off[a, b], classes[b], classes[a]) for a in present for b in present if b < a), reverse=True)
-    worst = [f"{a} and {b} ({percent(share, 0)})" for share, a, b in pairs[:3]]
+    worst = [f"{a} with {b} ({percent(share, 0)})" for share, a, b in pairs[:3]]
     alone = {k: float(np.nanmean(off[k])) for k in present}
     best = sorted(alone, key=lambda k: alone[k])[:2]
     sentences = [
-        f"The classes that overlap most are {enumerate_words(worst)}; at 100\u00a0% neighbours could not tell them "
+        f"In the lab's code the pairs that overlap most are {enumerate_words(worst)}; at 100\u00a0% neighbours could not tell them "
         "apart.",
         "Most apart from the others: "
         f"{enumerate_words(f'{classes[k]} (mean overlap {percent(alone[k], 0)})' for k in best)}.",
@@ -90,7 +102,8 @@ def _overlaps(result: DigitsResult) -> list[str]:
         rank = 1 + sum(share > off[0, 6] for share, _, _ in pairs)
         nearest = int(np.nanargmax(off[0]))
         sentences.append(
-            f"The lab names zeros and sixes, which share a circle: here they overlap by {percent(off[0, 6], 0)}, "
+            "The lab's answers name 0 and 6, which share a circle, as overlapping: here they do by "
+            f"{percent(off[0, 6], 0)}, "
             f"rank {rank} of {len(pairs)} pairs, and the digit that overlaps zero most is {nearest} "
             f"({percent(off[0, nearest], 0)})."
         )
@@ -100,14 +113,15 @@ def _overlaps(result: DigitsResult) -> list[str]:
 def _clipped(result: DigitsResult) -> list[str]:
     found = result.d2.clipping
     sentences = []
-    for axis in range(len(found.share)):
-        at_zero = found.bottom[axis] == 0
-        if found.dead[axis]:
-            cause = "its ReLU gives zero for every image" if at_zero else "it is the same for every image"
-            sentences.append(f"Axis {axis + 1} is dead: {cause}, so the code has one number less than it seems.")
-        elif axis in found.clipped:
-            cause = "the ReLU maps every negative value to exactly zero" if at_zero else "they share the least value"
-            sentences.append(f"On axis {axis + 1}, {percent(found.share[axis])} of the codes are clipped: {cause}.")
+    for axis in np.flatnonzero(found.dead):
+        cause = "its ReLU gives zero for every image" if found.bottom[axis] == 0 else "it is the same for every image"
+        sentences.append(f"Axis {axis + 1} is dead: {cause}, so the code has one number less than it seems.")
+    clipped = [axis for axis in found.clipped if not found.dead[axis]]
+    if clipped:
+        shares = enumerate_words(f"{percent(found.share[axis])} on axis {axis + 1}" for axis in clipped)
+        relu = all(found.bottom[axis] == 0 for axis in clipped)
+        cause = "the ReLU maps every negative value to exactly zero" if relu else "they share the least value"
+        sentences.append(f"Codes are clipped, {shares}: {cause}.")
     if not found.clipped:
         sentences.append(f"Hardly any code is clipped: {percent(found.share.max(), 2)} at most on an axis.")
     return sentences
@@ -129,26 +143,36 @@ def d3(result: DigitsResult) -> list[str]:
     ]
     if result.are_digits:
         published = np.array(PUBLISHED_1NN)
-        distance = {
-            kind: float(np.abs(result.d3[f"lab.{kind}"].per_class - published).mean()) for kind in ("clean", "noisy")
-        }
-        nearer = min(distance, key=lambda kind: distance[kind])
+        off = {name: np.abs(found.per_class - published) for name, found in result.d3.items()}
+        nearer = min(("clean", "noisy"), key=lambda kind: off[f"lab.{kind}"].mean())
+        worst = int(off[f"lab.{nearer}"].argmax())
+        nearest = min(off, key=lambda name: off[name].mean())
         sentences.append(
-            f"The published table has a mean of {percent(float(published.mean()))}. Digit by digit it differs from "
-            "ours "
-            f"by {100 * distance['clean']:.0f} points on clean and by {100 * distance['noisy']:.0f} points on noisy "
-            f"images: it resembles the {nearer} case more."
+            f"The published table has a mean of {percent(float(published.mean()))}. Digit by digit it differs from the "
+            f"lab's network by {100 * off['lab.clean'].mean():.0f} points on clean and by "
+            f"{100 * off['lab.noisy'].mean():.0f} points on noisy images: of the two, it resembles the {nearer} "
+            "case more, "
+            f"though digit {worst} differs by {100 * off[f'lab.{nearer}'][worst]:.0f}."
         )
+        if not nearest.startswith("lab"):
+            name, _, kind = nearest.partition(".")
+            sentences.append(
+                f"Nearest of all our conditions is {result.pca_name if name == 'pca' else TITLES[name]} on {kind} "
+                "images, "
+                f"{100 * off[nearest].mean():.0f} points away."
+            )
     strong, pca = result.d3["strong.clean"].mean, result.d3["pca.clean"].mean
+    ratio = result.runs["strong"].parameters / result.runs["lab"].parameters
     sentences.append(
-        f"The stronger network, as unsupervised and as small, reaches {percent(strong)}; {result.pca_name} "
-        f"{percent(pca)}."
+        f"The stronger network, also trained without labels, with as small a code but {ratio:.0f} times the "
+        "parameters, "
+        f"reaches {percent(strong)}; {result.pca_name} {percent(pca)}."
     )
     return sentences
 
 
 READINGS = {
-    "overfits": "it overfits, so regularisation is the remedy",
+    "overfits": "it does better on images it has seen, so it overfits and regularisation is the remedy",
     "underfits": "it does no better on images it has seen, and has not learnt those, so more capacity is the remedy",
     "fits": "the gap calls for neither more capacity nor regularisation",
     "both": "it has not learnt the old images and does clearly worse on new ones; neither remedy alone is called for",
@@ -166,6 +190,11 @@ def d4(result: DigitsResult) -> list[str]:
         f"images and on {percent(seen.validation, 2)} of the validation images, a gap of "
         f"{seen.gap / seen.standard_error:.1f} standard errors: {READINGS[seen.verdict]}."
     ]
+    plain = study.runs["classifier"]
+    if seen.verdict == "overfits" and plain.best_epoch == len(plain.epochs):
+        sentences.append(
+            "Its validation accuracy was best at the last epoch: the gap has not begun to cost anything yet."
+        )
     if study.remedy is not None:
         before, after = (study.validation_accuracy[name] for name in ("classifier", "classifier-remedy"))
         chosen = "remedied" if study.chosen == "classifier-remedy" else "plain"
@@ -181,7 +210,8 @@ def d4(result: DigitsResult) -> list[str]:
     if result.are_digits:
         better = int(np.sum(study.per_class > np.array(PUBLISHED_CLASSIFIER)))
         published = percent(float(np.mean(PUBLISHED_CLASSIFIER)))
-        sentences.append(f"That is better than published (mean {published}) on {better} of the ten digits.")
+        count = "all ten" if better == 10 else f"{better} of the ten"
+        sentences.append(f"The accuracy of {count} digits is above the published one (mean {published}).")
     return sentences
 
 
@@ -198,7 +228,7 @@ def d5(result: DigitsResult) -> list[str]:
     empty = 1 - float(found.grid.occupied.mean())
     sentences = [
         f"{percent(empty, 0)} of the cells of the grid hold no training code; "
-        f"what the decoder draws there it was never taught."
+        f"what the decoder draws there is extrapolation."
     ]
     if found.confidence is not None and np.isfinite(found.confidence).all():
         inside, outside = found.confidence
@@ -232,15 +262,14 @@ def d6(result: DigitsResult) -> list[str]:
         f"Pushing noisy images through the lab's bottleneck {'gains' if gain > 0 else 'loses'} {abs(gain):.1f} dB "
         f"({noisy.psnr:.1f} to {lab.psnr:.1f} dB) and moves the similarity from {noisy.ssim:.2f} to {lab.ssim:.2f}."
     ]
-    if found.kept is not None:
-        before, after = found.kept["noisy"], found.kept["lab"]
-        image = "of the noise little is left" if gain > LITTLE else "as much is lost as is gained"
-        if gain < -LITTLE:
-            image = "more is lost than gained"
-        kept = "suffers" if after < before - ALIKE else "gains" if after > before + ALIKE else "stays"
+    if found.kept is not None and result.d1.kept is not None:
+        before, after, clean = found.kept["noisy"], found.kept["lab"], float(np.nanmean(result.d1.kept["lab"]))
+        judged = "fewer" if after < before - ALIKE else "more" if after > before + ALIKE else "as many"
         sentences.append(
-            f"The classifier of D4 finds the class of {percent(after)} of the restored images, against "
-            f"{percent(before)} of the noisy ones: {image}, and the class {kept}."
+            f"The classifier of D4 finds the class of {percent(after)} of the restored images, {judged} "
+            f"{'as' if judged == 'as many' else 'than'} of the noisy ones themselves ({percent(before)}); of clean "
+            "images "
+            f"sent through the same bottleneck it finds {percent(clean)}."
         )
     best = max(("pca", "lab", "strong"), key=lambda name: found.quality[name].psnr)
     sentences.append(
