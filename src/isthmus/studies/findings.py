@@ -93,7 +93,8 @@ def _overlaps(result: DigitsResult) -> list[str]:
     alone = {k: float(np.nanmean(off[k])) for k in present}
     best = sorted(alone, key=lambda k: alone[k])[:2]
     sentences = [
-        f"In the lab's code the pairs that overlap most are {enumerate_words(worst)}; at 100\u00a0% neighbours could not tell them "
+        f"In the lab's code the pairs that overlap most are {enumerate_words(worst)}; at 100\u00a0% neighbours "
+        "could not tell them "
         "apart.",
         "Most apart from the others: "
         f"{enumerate_words(f'{classes[k]} (mean overlap {percent(alone[k], 0)})' for k in best)}.",
