@@ -269,7 +269,7 @@ def _d4(result: DigitsResult) -> Section:
     panels.append(
         codes.class_table(
             "D4-confusion",
-            "test images",
+            f"{titles[found.chosen].partition(':')[0]}, test images (counts)",
             found.confusion,
             classes,
             rows="true class",
