@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,22 @@ class Caller:
         return code, *self.capsys.readouterr()
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
 def start(*arguments, **options):
-    """The program as a process of its own, with one thread."""
+    """The program as a process of its own, with one thread. It is killed at the latest when its test has ended.
+
+    SIGINT is set back to its default: a test run in the background hands on that it is ignored.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [str(PROGRAM), *map(str, arguments)]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, **options)
+    attend = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    options = {"stdout": pipe, "stderr": pipe, "text": True, "env": environment, "preexec_fn": attend, **options}
+    process = subprocess.Popen(command, **options)
+    STARTED.append(process)
+    return process
 
 
 def wait_until(condition, process, seconds=60):

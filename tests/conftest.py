@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from command_line import Caller, toy
+from command_line import STARTED, Caller, toy
 from isthmus.data.catalog import load
 from isthmus.data.imageset import ImageSet, Split, split
 
@@ -17,6 +18,15 @@ from isthmus.data.imageset import ImageSet, Split, split
 @pytest.fixture(autouse=True)
 def _steady_random_state() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture
