@@ -26,6 +26,9 @@ def loss_curves(
         _two_lines(axes, epochs, "loss", best)
         axes.axhline(level[1], color=INK, linewidth=1, linestyle=(0, (4, 3)), label=level[0])
         axes.set(title=title, xlabel="epoch", ylabel="mean squared error")
+        losses = [e[f"{part}_loss"] for e in epochs for part in ("train", "validation")]
+        if 0 < 10 * min(losses) < max(losses):  # an early spike would flatten all the rest
+            axes.set_yscale("log")
         figure.legend(loc="outside lower center", ncols=4, handlelength=1.5, columnspacing=1.0)
     return Panel(name, figure, f"{title}: training and validation loss over {len(epochs)} epochs, best epoch {best}.")
 
