@@ -191,7 +191,7 @@ class Run:
     def begin(self, settings: RunSettings, training: ImageSet) -> None:
         """Write what decides the run, and forget an unfinished earlier attempt."""
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        self.checkpoint.unlink(missing_ok=True)
         data = {
             "name": training.name,
             "fingerprint": training.fingerprint,
