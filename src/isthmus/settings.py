@@ -53,6 +53,33 @@ class LinearSettings(Settings):
     latent_dim: int = Field(default=2, gt=0, le=65536)
 
 
+class VAESettings(Settings):
+    """The variational autoencoder.
+
+    `width` and `units` belong to the convolutional architecture, `hidden` to the mlp. `sigma` is of the decoder's
+    Gaussian, in [0, 1] units; `kl_warmup` is in updates.
+    """
+
+    name: Literal["vae"] = "vae"
+    latent_dim: int = Field(default=16, gt=0, le=65536)
+    architecture: Literal["convolutional", "mlp"] = "convolutional"
+    width: int = Field(default=16, gt=0, le=1024)
+    units: int = Field(default=512, gt=0, le=16384)
+    hidden: tuple[Annotated[int, Field(gt=0, le=16384)], ...] = Field(default=(1000, 500, 250), min_length=1)
+    likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
+    sigma: Literal["learned", "optimal"] | PositiveFloat = "optimal"
+    beta: float = Field(default=1.0, ge=0)
+    free_bits: float = Field(default=0.0, ge=0)
+    kl_warmup: int = Field(default=0, ge=0)
+
+
+class DenoiserSettings(Settings):
+    """The network trained to denoise."""
+
+    name: Literal["denoiser"] = "denoiser"
+    width: int = Field(default=16, gt=0, le=1024)
+
+
 class ClassifierSettings(Settings):
     """The convolutional classifier."""
 
@@ -63,7 +90,8 @@ class ClassifierSettings(Settings):
 
 
 ModelSettings = Annotated[
-    LabSettings | StrongSettings | LinearSettings | ClassifierSettings, Field(discriminator="name")
+    LabSettings | StrongSettings | LinearSettings | VAESettings | DenoiserSettings | ClassifierSettings,
+    Field(discriminator="name"),
 ]
 
 
@@ -76,7 +104,8 @@ class TrainingSettings(Settings):
 
     `warmup` is the share of updates in which the one-cycle rate rises. `patience` stops after so many epochs
     without a better one on the validation images. `noise` is the standard deviation, in [0, 1] units, of noise added to
-    the inputs while the targets stay clean. `shift` moves each training image by up to so many pixels.
+    the inputs while the targets stay clean. `shift` moves each training image by up to so many pixels. `frozen` keeps
+    the decoder as it is, so that only the encoder learns.
     """
 
     epochs: PositiveInt = 8
@@ -89,6 +118,7 @@ class TrainingSettings(Settings):
     patience: PositiveInt | None = None
     noise: float = Field(default=0.0, ge=0)
     shift: int = Field(default=0, ge=0)
+    frozen: Literal["none", "decoder"] = "none"
 
 
 class DataSettings(Settings):
@@ -102,11 +132,15 @@ class DataSettings(Settings):
 
 
 class RunSettings(Settings):
-    """All that decides a run: with the same images and machine, the same settings give the same weights."""
+    """All that decides a run: with the same images and machine, the same settings give the same weights.
+
+    `start` names the run whose weights it begins with, instead of random ones.
+    """
 
     data: DataSettings
     model: ModelSettings
     training: TrainingSettings = TrainingSettings()
+    start: str | None = None
     seed: Seed = 0
 
 
@@ -199,7 +233,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _explain(kind: type[BaseModel], detail: ErrorDetails) -> str:
-    names = {"lab", "strong", "linear", "classifier"}
+    names = {"lab", "strong", "linear", "vae", "denoiser", "classifier"}
     location = [str(part) for part in detail["loc"]]
     path = ".".join(part for i, part in enumerate(location) if not (part in names and location[i - 1 : i] == ["model"]))
     if detail["type"] == "extra_forbidden":

@@ -77,7 +77,7 @@ def load_npz(path: Path) -> ImageSet:
     The arrays are called images and labels, x and y, or one of the names at the head of this file;
     x_train, y_train, x_test, y_test give a set with a published test set. `classes`, strings, is optional.
     """
-    arrays = _read_npz(path)
+    arrays = read_npz(path)
     by_name = {name.lower(): name for name in reversed(arrays)}
     parted = next((names for names in PARTED_NAMES if all(name in by_name for name in names)), None)
     image_names = parted[::2] if parted else _first(IMAGE_NAMES, by_name)
@@ -114,7 +114,8 @@ def _joined(
     return ImageSet.from_arrays(np.concatenate(parts), joined, classes=classes, name=name)
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive by name, never executing anything. Raises: DataError if it is damaged or pickled."""
     try:
         if not zipfile.is_zipfile(path):
             raise zipfile.BadZipFile("no zip directory")

@@ -74,6 +74,17 @@ def load_image_folder(
     return ImageSet(pixels, numbers, tuple(classes), name, notes=tuple(notes))
 
 
+def find_images(folder: Path) -> list[Path]:
+    """Every image file at or below a folder, in order, whether subfolders are classes or not.
+
+    Raises: DataError for links that leave the folder, or if there are no images.
+    """
+    found = _Found()
+    _search(folder, None, os.path.realpath(folder), found)
+    _check_any(folder, found)
+    return [path for path, _ in found.images]
+
+
 def _search(folder: Path, label: str | None, root: str, found: _Found) -> None:
     """Sort all that is visible below `folder` into `found`; `label` is the class we are in."""
     try:
@@ -101,20 +112,25 @@ def _leaves(path: Path, root: str) -> bool:
     return real != root and not real.startswith(os.path.join(root, ""))
 
 
-def _check_found(folder: Path, found: _Found) -> None:
-    """Raise DataError unless the folder is one clear set of images."""
+def _check_any(folder: Path, found: _Found) -> None:
+    """Raise DataError if links leave the folder, or there are no images."""
     if found.leaving:
         raise DataError(
             f"{_count(len(found.leaving), 'link')} leading out of {folder}: {_named(folder, found.leaving)}; "
             "copy what is meant into the folder, or remove the link"
         )
-    direct = [path for path, label in found.images if label is None]
     if not found.images:
         below = f" and none in its {_count(len(found.subfolders), 'subfolder')}" if found.subfolders else ""
         raise DataError(
             f"{folder} holds no images{below} ({_count(found.others, 'other file')}); put images "
             f"({' '.join(sorted(SUFFIXES))}) in one subfolder per class, or directly in the folder"
         )
+
+
+def _check_found(folder: Path, found: _Found) -> None:
+    """Raise DataError unless the folder is one clear set of images."""
+    _check_any(folder, found)
+    direct = [path for path, label in found.images if label is None]
     if direct and len(direct) < len(found.images):
         raise DataError(
             f"{folder} holds {_count(len(direct), 'image')} directly ({_named(folder, direct)}) and also "

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from isthmus.metrics import psnr, ssim
-from isthmus.networks.apply import reconstruct
-from isthmus.networks.autoencoder import Autoencoder
+from isthmus.networks.apply import Coder, reconstruct
+from isthmus.networks.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Quality:
     ssim: float
 
 
-def restore(network: Autoencoder, degraded: Tensor) -> Tensor:
+def restore(network: Coder | Denoiser, degraded: Tensor) -> Tensor:
     """Push degraded images through the network and clip: (N, C, H, W) -> the same shape, in [0, 1]."""
     return reconstruct(network, degraded).clamp(0, 1)
 

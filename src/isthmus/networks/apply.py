@@ -5,17 +5,23 @@ Images come as an array or tensor (N, C, H, W), uint8 or float in [0, 1]. A batc
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.classifier import Classifier
+from isthmus.networks.convolution import UpsampleConv2d
+from isthmus.networks.denoiser import Denoiser
+from isthmus.networks.variational import VAE, Gaussian
 
 BATCH = 1000
+Coder = Autoencoder | VAE
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -35,24 +41,82 @@ def ranges(count: int, size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
-def encode(network: Autoencoder, images: NDArray[np.generic] | Tensor) -> NDArray[np.float32]:
-    """Codes of images: (N, C, H, W) -> (N, D)."""
-    return _in_batches(network, network.encode, images).numpy()
+def encode(network: Coder, images: NDArray[np.generic] | Tensor) -> NDArray[np.float32]:
+    """Codes of images, for a VAE the means: (N, C, H, W) -> (N, D)."""
+    return _in_batches(network, lambda batch: _code(network, batch), images).numpy()
 
 
-def decode(network: Autoencoder, codes: NDArray[np.float32] | Tensor) -> Tensor:
+def posteriors(network: VAE, images: NDArray[np.generic] | Tensor) -> Gaussian:
+    """q(z|x) of images: (N, C, H, W) -> means and log-variances (N, D)."""
+
+    def both(batch: Tensor) -> Tensor:
+        found = network.encode(batch)
+        return torch.cat([found.mean, found.log_variance], 1)
+
+    return Gaussian(*_in_batches(network, both, images).chunk(2, dim=1))
+
+
+def decode(network: Coder, codes: NDArray[np.float32] | Tensor) -> Tensor:
     """Images of codes, clipped to [0, 1]: (N, D) -> (N, C, H, W)."""
     return _in_batches(network, network.decode, codes).clamp(0, 1)
 
 
-def reconstruct(network: Autoencoder, images: NDArray[np.generic] | Tensor) -> Tensor:
-    """D(E(x)), not clipped: (N, C, H, W) -> the same shape."""
+def reconstruct(network: Coder | Denoiser, images: NDArray[np.generic] | Tensor) -> Tensor:
+    """D(E(x)), or what a denoiser makes of x, not clipped: (N, C, H, W) -> the same shape."""
     return _in_batches(network, network, images)
 
 
 def classify(network: Classifier, images: NDArray[np.generic] | Tensor) -> Tensor:
     """Class probabilities: (N, C, H, W) -> (N, K)."""
     return _in_batches(network, network.probabilities, images)
+
+
+def fold(layers: nn.Sequential) -> nn.Sequential:
+    """A copy in evaluation mode with every batch norm folded into the layer before it, without gradients to weights.
+
+    It computes the same: gamma (W x + b - mu) / sqrt(v + eps) + beta is one linear layer. Upsampling convolutions
+    become the plain transposed ones they are equal to.
+    """
+    folded: list[nn.Module] = []
+    for layer in copy.deepcopy(layers).eval():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            before = folded[-2] if isinstance(folded[-1], nn.Unflatten) else folded[-1]
+            if isinstance(before, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                _absorb(before, layer)
+                continue
+        folded.append(_as_transposed(layer) if isinstance(layer, UpsampleConv2d) else layer)
+    return nn.Sequential(*folded).eval().requires_grad_(False)
+
+
+def _absorb(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    if isinstance(layer, nn.Linear):
+        each = layer.out_features // norm.num_features  # outputs that are unflattened to one channel
+        mean, variance, weight, bias = (t.repeat_interleave(each) for t in (mean, variance, norm.weight, norm.bias))
+        layer.weight, layer.bias = fuse_linear_bn_weights(
+            layer.weight, layer.bias, mean, variance, norm.eps, weight, bias
+        )
+    else:
+        transpose = isinstance(layer, nn.ConvTranspose2d)
+        layer.weight, layer.bias = fuse_conv_bn_weights(
+            layer.weight, layer.bias, mean, variance, norm.eps, norm.weight, norm.bias, transpose
+        )
+
+
+def _as_transposed(layer: UpsampleConv2d) -> nn.ConvTranspose2d:
+    kernel = layer.kernel().detach()
+    before, after = kernel.shape[:2]
+    plain = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=layer.bias is not None)
+    plain.weight = nn.Parameter(kernel)
+    plain.bias = layer.bias
+    return plain.to(kernel)
+
+
+def _code(network: Coder, batch: Tensor) -> Tensor:
+    found = network.encode(batch)
+    return found.mean if isinstance(found, Gaussian) else found
 
 
 @torch.inference_mode()

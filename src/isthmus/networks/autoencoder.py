@@ -122,8 +122,8 @@ def strong(image_shape: ImageShape, *, latent_dim: int = 2, hidden: Sequence[int
     channels, height, width = image_shape
     check_size(height, width)
     pixels = channels * height * width
-    down: list[nn.Module] = [nn.Flatten(), *_perceptron([pixels, *hidden])]
-    up = _perceptron([latent_dim, *reversed(hidden)])
+    down: list[nn.Module] = [nn.Flatten(), *perceptron([pixels, *hidden])]
+    up = perceptron([latent_dim, *reversed(hidden)])
     down.append(nn.Linear(hidden[-1], latent_dim, bias=False))  # a shift of all codes is lost in the next batch norm
     up += [nn.Linear(hidden[0], pixels), nn.Unflatten(1, image_shape)]
     return Autoencoder(nn.Sequential(*down), nn.Sequential(*up), latent_dim=latent_dim, image_shape=image_shape)
@@ -143,7 +143,8 @@ def linear(image_shape: ImageShape, *, latent_dim: int = 2) -> Autoencoder:
     return Autoencoder(encoder, decoder, latent_dim=latent_dim, image_shape=image_shape)
 
 
-def _perceptron(sizes: Sequence[int]) -> list[nn.Module]:
+def perceptron(sizes: Sequence[int]) -> list[nn.Module]:
+    """Layers of [linear, batch norm, ReLU] from sizes[0] to sizes[-1] numbers: (B, sizes[0]) -> (B, sizes[-1])."""
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]

@@ -10,9 +10,11 @@ import torch
 from isthmus.errors import InputError
 from isthmus.networks.autoencoder import Autoencoder, ImageShape, lab, linear, strong
 from isthmus.networks.classifier import Classifier, classifier
+from isthmus.networks.denoiser import Denoiser
+from isthmus.networks.variational import VAE, vae
 from isthmus.settings import ModelSettings, TrainingSettings
 
-Network = Autoencoder | Classifier
+Network = Autoencoder | VAE | Denoiser | Classifier
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,16 @@ NETWORKS = {
         linear,
         TrainingSettings(epochs=10, batch_size=256, learning_rate=1e-2, schedule="one-cycle"),
         "linear autoencoder, whose optimum is PCA",
+    ),
+    "vae": Entry(
+        vae,
+        TrainingSettings(epochs=8, batch_size=128, learning_rate=5e-3, schedule="one-cycle"),
+        "variational autoencoder, convolutional or a perceptron, with the noise of its decoder learnt",
+    ),
+    "denoiser": Entry(
+        Denoiser,
+        TrainingSettings(epochs=3, batch_size=64, learning_rate=4e-3, schedule="one-cycle", noise=0.25),
+        "U-net trained from noisy to clean images; training.noise says how noisy",
     ),
     "classifier": Entry(
         classifier,

@@ -38,9 +38,12 @@ class UpsampleConv2d(nn.Module):
         self.register_buffer("spread", torch.tensor(SPREAD), persistent=False)
         self.spread: Tensor
 
+    def kernel(self) -> Tensor:
+        """Of the transposed convolution: (in_channels, out_channels, 4, 4)."""
+        return (self.spread @ self.weight @ self.spread.T).transpose(0, 1)
+
     def forward(self, images: Tensor) -> Tensor:
-        kernel = (self.spread @ self.weight @ self.spread.T).transpose(0, 1)
-        return F.conv_transpose2d(images, kernel, self.bias, stride=2, padding=1)
+        return F.conv_transpose2d(images, self.kernel(), self.bias, stride=2, padding=1)
 
 
 class Pad(nn.Module):

@@ -8,6 +8,7 @@ is used, and the result is labelled approximate.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +30,36 @@ class PrincipalComponents:
     """Mean and directions of largest variance.
 
     mean: (P,). components: (D, P), orthonormal rows, largest variance first; the largest entry of each row is
-    positive. variances: (D,), of the training images along each row. exact: False for the randomised solver.
+    positive. variances: (D,), of the training images along each row. noise_variance: mean variance of the directions
+    that are left out, per pixel squared. exact: False for the randomised solver.
     """
 
     mean: Tensor
     components: Tensor
     variances: Tensor
+    noise_variance: float
     image_shape: tuple[int, int, int]
     exact: bool
+
+    def log_likelihood(self, images: ImageSet) -> Tensor:
+        """log p(x) under probabilistic PCA in nats, (N,): the best any linear VAE with these numbers can reach.
+
+        p(x) = N(m, W W' + s^2 I), whose greatest likelihood has s^2 = noise_variance and W from these components
+        (Tipping and Bishop 1999, eqs. 4, 7 and 8).
+        Raises: InputError if the components leave no variance, where the density has no bound.
+        """
+        pixels, latent_dim = len(self.mean), len(self.components)
+        if not self.noise_variance > 0 or not bool((self.variances > 0).all()):
+            raise InputError(f"PCA with {latent_dim} components leaves no variance to call noise; take fewer.")
+        volume = float(self.variances.log().sum()) + (pixels - latent_dim) * math.log(self.noise_variance)
+        parts = []
+        for i in range(0, len(images), CHUNK):
+            centred = _chunk(images, i) - self.mean
+            along = (centred @ self.components.T).square()
+            across = (centred.square().sum(1) - along.sum(1)).clamp(min=0)
+            distance = (along / self.variances).sum(1) + across / self.noise_variance
+            parts.append(-0.5 * (distance + volume + pixels * math.log(2 * math.pi)))
+        return torch.cat(parts)
 
     def autoencoder(self) -> Autoencoder:
         """The linear autoencoder with these weights, so that PCA takes part wherever an autoencoder does."""
@@ -72,7 +95,8 @@ def principal_components(images: ImageSet, latent_dim: int) -> PrincipalComponen
         mean, rows, variances = _from_gram(images, latent_dim)
     largest = rows.abs().argmax(1, keepdim=True)
     rows = rows * rows.gather(1, largest).sign()
-    return PrincipalComponents(mean, rows, variances, images.shape, exact)
+    left = max(0.0, _total_variance(images, mean) - float(variances.sum()))
+    return PrincipalComponents(mean, rows, variances, left / max(1, pixels - latent_dim), images.shape, exact)
 
 
 def _chunk(images: ImageSet, start: int) -> Tensor:
@@ -85,6 +109,11 @@ def _chunk(images: ImageSet, start: int) -> Tensor:
 def _mean(images: ImageSet) -> Tensor:
     total = sum((_chunk(images, i).sum(0) for i in range(0, len(images), CHUNK)), torch.zeros(1).double())
     return total / len(images)
+
+
+def _total_variance(images: ImageSet, mean: Tensor) -> float:
+    squares = sum(float((_chunk(images, i) - mean).square().sum()) for i in range(0, len(images), CHUNK))
+    return squares / len(images)
 
 
 def _from_covariance(images: ImageSet, latent_dim: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from isthmus.data.catalog import load
 from isthmus.data.imageset import ImageSet, split
@@ -17,11 +16,12 @@ from isthmus.networks.apply import encode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import NETWORKS, Network, build
 from isthmus.networks.pca import principal_components
+from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
 from isthmus.settings import DataSettings, RunSettings, merge, nearest, parse_assignments, validate
 from isthmus.studies.study import Reporter, Silent
+from isthmus.training.evaluation import measure
 from isthmus.training.job import train_run
-from isthmus.training.loop import score
 
 
 def load_images(settings: DataSettings) -> ImageSet:
@@ -72,6 +72,9 @@ def train_one(
     for note in images.notes:
         reporter.say(note)
     parts = split(images, seed=settings.seed)
+    start = None
+    if settings.start is not None:
+        start = Run(Path(settings.start)).network()
     # What cannot be built is refused before a folder is made.
     build(settings.model, images.shape, classes=len(images.classes))
     with claim(folder, marker="run.json", resume=resume, overwrite=overwrite):
@@ -80,27 +83,23 @@ def train_one(
             reporter.say(f"{folder}: finished before, taken as it is")
         with reporter.progress(network) as progress:
             try:
-                trained = train_run(run, settings, parts, device=device, progress=progress)
+                trained = train_run(run, settings, parts, device=device, start=start, progress=progress)
             except KeyboardInterrupt:
                 if run.checkpoint.exists():
                     reporter.say(f"the best weights so far are kept in {run.checkpoint}")
                 raise
-        labels = None if trained.network.target == "images" else torch.from_numpy(parts.test.labels)
-        figures = _test(trained.network, parts.test, labels, device)
-        if isinstance(trained.network, Autoencoder):
+        noise = settings.training.noise
+        figures = _test(trained.network, parts.test, device, noise)
+        if isinstance(trained.network, Autoencoder | VAE):
             for axis in np.flatnonzero(clipping(encode(trained.network, parts.train.images)).dead):
                 reporter.say(f"axis {axis + 1} of the code is dead: it is the same for every image")
             if trained.network.latent_dim < min(len(parts.train), parts.train.images[0].size):
                 found = principal_components(parts.train, trained.network.latent_dim)
                 if not found.exact:
                     reporter.say("PCA is approximate here: a randomised solver, for so many images of so many pixels")
-                figures["pca.test_mse"] = _test(found.autoencoder(), parts.test, None, "cpu")["test_mse"]
+                figures["pca.test_mse"] = _test(found.autoencoder(), parts.test, "cpu")["test_mse"]
     return {**figures, "train_seconds": trained.seconds}
 
 
-def _test(network: Network, test: ImageSet, labels: torch.Tensor | None, device: str) -> dict[str, float]:
-    pixels = torch.from_numpy(test.images).to(device)
-    measured = score(network, pixels, None if labels is None else labels.to(device))
-    if labels is None:
-        return {"test_mse": measured["loss"]}
-    return {f"test_{name}": value for name, value in measured.items()}
+def _test(network: Network, test: ImageSet, device: str, noise: float = 0.0) -> dict[str, float]:
+    return {f"test_{name}": value for name, value in measure(network, test, noise=noise, device=device).items()}

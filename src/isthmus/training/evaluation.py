@@ -8,11 +8,15 @@ from pathlib import Path
 import torch
 
 from isthmus.data.catalog import load
+from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import InputError, TrainedOnWarning
-from isthmus.metrics import psnr
+from isthmus.metrics import mse, psnr
 from isthmus.networks.apply import reconstruct, to_float
-from isthmus.networks.autoencoder import Autoencoder
+from isthmus.networks.catalog import Network
+from isthmus.networks.classifier import Classifier
+from isthmus.networks.denoiser import Denoiser
+from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.training.loop import score
 
@@ -33,7 +37,7 @@ def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) 
 
 
 def evaluate(run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: bool = False) -> dict[str, float]:
-    """Measure a run on images: mse and psnr (decibels) of an autoencoder, loss and accuracy of a classifier.
+    """Measure a run on images; `measure` says which figures there are. A denoiser gets the noise it was trained with.
 
     Arguments: run: the run or its folder. images: a set, or what `isthmus.load` takes.
     Warns: TrainedOnWarning, with the count, if any of the images were trained on.
@@ -42,21 +46,43 @@ def evaluate(run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: 
     run = run if isinstance(run, Run) else Run(Path(run))
     images = prepare(run, images, skip_bad=skip_bad)
     network = run.network()
-    pixels = torch.from_numpy(images.images)
-    if isinstance(network, Autoencoder):
-        _warn_if_trained_on(run, images)
-        restored = reconstruct(network, images.images).clamp(0, 1)
-        decibels = psnr(restored, to_float(pixels)).mean()
-        return {"mse": score(network, pixels, None)["loss"], "psnr": float(decibels)}
-    if images.labels is None:
-        raise InputError(f"{images.name} has no labels to compare a classifier with.")
-    known = tuple(run.config()["classes"])
-    if images.classes != known:
-        raise InputError(
-            f"{images.name} has the classes {', '.join(images.classes)}; {run.folder} knows {', '.join(known)}."
-        )
+    if isinstance(network, Classifier):
+        if images.labels is None:
+            raise InputError(f"{images.name} has no labels to compare a classifier with.")
+        known = tuple(run.config()["classes"])
+        if images.classes != known:
+            raise InputError(
+                f"{images.name} has the classes {', '.join(images.classes)}; {run.folder} knows {', '.join(known)}."
+            )
     _warn_if_trained_on(run, images)
-    return score(network, pixels, torch.from_numpy(images.labels))
+    return measure(network, images, noise=run.settings().training.noise)
+
+
+def measure(
+    network: Network, images: ImageSet, *, noise: float = 0.0, device: str | torch.device = "cpu"
+) -> dict[str, float]:
+    """Figures of a network on images that fit it, means over images.
+
+    A classifier: loss and accuracy. An autoencoder: mse and psnr (decibels) of its reconstructions. A VAE: also its
+    evidence bound and the KL in it, nats per image. A denoiser: mse and psnr of what it makes of images with
+    Gaussian noise of standard deviation `noise`, and the psnr of those.
+    """
+    pixels = torch.from_numpy(images.images)
+    if isinstance(network, Classifier):
+        assert images.labels is not None
+        return score(network, pixels.to(device), torch.from_numpy(images.labels).to(device))
+    clean = to_float(pixels)
+    if isinstance(network, Denoiser):
+        given = add_noise(clean, noise, generator=torch.Generator().manual_seed(0))
+        restored = reconstruct(network, given)
+        figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
+        return {**figures, "noisy_psnr": float(psnr(given, clean).mean())}
+    scored = score(network, pixels.to(device), None)
+    decibels = float(psnr(reconstruct(network, pixels).clamp(0, 1), clean).mean())
+    if isinstance(network, VAE):
+        bound = -scored["reconstruction"] - scored["kl"]
+        return {"mse": scored["mse"], "psnr": decibels, "bound_nats": bound, "kl_nats": scored["kl"]}
+    return {"mse": scored["loss"], "psnr": decibels}
 
 
 def _warn_if_trained_on(run: Run, images: ImageSet) -> None:

@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from isthmus.data.imageset import Split
-from isthmus.errors import DivergedError, RunExistsError
-from isthmus.networks.apply import encode
+from isthmus.errors import DivergedError, InputError, RunExistsError
+from isthmus.networks.apply import Coder, encode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network, build
+from isthmus.networks.variational import VAE
 from isthmus.runs import Run, write_arrays
 from isthmus.settings import RunSettings, differences
 from isthmus.training.loop import Corrupt, Progress, train
@@ -39,13 +40,15 @@ def train_run(
     parts: Split,
     *,
     device: str | torch.device = "cpu",
+    start: Network | None = None,
     corrupt: Corrupt | None = None,
     progress: Progress | None = None,
 ) -> Trained:
     """Train on `parts.train`, choose by `parts.validation`, write the run; a finished run is loaded instead.
 
-    Raises: RunExistsError if the run was begun with other settings or images; what `train` raises, with
-    the state of the run set accordingly.
+    Arguments: start: a network of the same kind whose weights to begin with; `settings.start` names it.
+    Raises: InputError if the start is of another kind; RunExistsError if the run was begun with other settings or
+    images; what `train` raises, with the state of the run set accordingly.
     """
     if (run.folder / "run.json").exists():
         _check_same(run, settings, parts)
@@ -53,6 +56,8 @@ def train_run(
         facts = run.status()
         return Trained(run.network().to(device), run.history(), int(facts["best_epoch"]), float(facts["seconds"]))
     network = build(settings.model, parts.train.shape, classes=len(parts.train.classes), seed=settings.seed)
+    if start is not None:
+        _begin_with(network, start)
     run.begin(settings, parts.train)
     try:
         history = train(
@@ -75,13 +80,23 @@ def train_run(
     except BaseException as error:
         run.set_status("failed", error=str(error))
         raise
-    if isinstance(network, Autoencoder):
+    if isinstance(network, Autoencoder | VAE):
         _write_codes(run, network, parts)
     run.finish(network, parts.train, settings, best_epoch=history.best_epoch, seconds=history.seconds)
     return Trained(network, history.epochs, history.best_epoch, history.seconds)
 
 
-def _write_codes(run: Run, network: Autoencoder, parts: Split) -> None:
+def _begin_with(network: Network, start: Network) -> None:
+    try:
+        network.load_state_dict(start.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            "The run to start from has another network than the one to be trained: give the same model.* settings and "
+            "images of the same size."
+        ) from error
+
+
+def _write_codes(run: Run, network: Coder, parts: Split) -> None:
     arrays: dict[str, NDArray[Any]] = {}
     for name, part in {"train": parts.train, "validation": parts.validation, "test": parts.test}.items():
         arrays[name] = encode(network, part.images)

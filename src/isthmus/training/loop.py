@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from isthmus.data.augment import random_shifts
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import DivergedError, InputError
 from isthmus.networks.apply import BATCH, ranges, to_float
+from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network
+from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.settings import TrainingSettings
 
@@ -78,6 +80,7 @@ def train(
     if corrupt is None and settings.noise:
         corrupt = _noise(settings.noise)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    still = _freeze(network, settings)
     images, targets = _on_device(training, network, device)
     sample = _every(len(training), TRAIN_SAMPLE)
     scored = {
@@ -103,6 +106,7 @@ def train(
             losses = torch.zeros(len(batches), device=device)
             rates = []
             network.train()
+            still.eval()
             for step, (begin, end) in enumerate(batches):
                 index = order[begin:end]
                 clean = to_float(images[index])
@@ -209,9 +213,22 @@ def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
+def _freeze(network: Network, settings: TrainingSettings) -> nn.Module:
+    """The part of the network that is not to change, its batch norms included; without one, an empty module."""
+    if settings.frozen == "none":
+        return nn.Module()
+    if not isinstance(network, Autoencoder | VAE):
+        raise InputError("training.frozen=decoder needs a network with a decoder: an autoencoder or a vae.")
+    network.decoder.requires_grad_(False)
+    if isinstance(network, VAE):
+        network.log_sigma.requires_grad_(False)
+    return network.decoder
+
+
 def _optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return kind(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
 
 
 def _schedule(

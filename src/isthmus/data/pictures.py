@@ -1,0 +1,137 @@
+"""Images one by one, each with its name, for commands that restore them: nothing is refused for its neighbour.
+
+A file, a folder (searched below, subfolders keep their names), an `.npz` of arrays, or any set the other readers take.
+Unlike an ImageSet, floats may leave [0, 1], as noisy images do, and no image is resized unless that is asked for.
+What cannot be used is named with its reason, and the rest is kept.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.data.arrays import channels_first
+from isthmus.data.catalog import load
+from isthmus.data.files import IMAGE_NAMES, read_npz
+from isthmus.data.folders import find_images
+from isthmus.data.idx import find_mnist_files
+from isthmus.data.photographs import SUFFIXES, UnreadableImageError, decode, read_header
+from isthmus.errors import DataError
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and ImageSet.grey
+FURTHEST = 4.0  # floats beyond this from zero are on another scale than [0, 1]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """images: (N, C, H, W) float32, on the [0, 1] scale but not clipped to it. names: N, unique, to write results
+    under. bad: name -> why that image was left out."""
+
+    images: Tensor
+    names: tuple[str, ...]
+    bad: dict[str, str] = field(default_factory=dict)
+
+
+def load_pictures(source: str | Path, shape: tuple[int, int, int], *, resize: bool = False) -> Pictures:
+    """Read images of one shape (C, H, W); colour becomes grey where C is 1.
+
+    Arguments: resize: bring images of other sizes to this one, instead of leaving them out.
+    Raises: DataError if there is no image that can be used, with the reasons.
+    """
+    path = Path(os.path.expanduser(source))
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        found = _from_files([path], path.parent, shape, resize)
+    elif path.is_dir() and not find_mnist_files(path):
+        found = _from_files(find_images(path), path, shape, resize)
+    elif path.suffix.lower() == ".npz" and path.is_file():
+        found = _from_arrays(_raw_images(path), path.stem, shape, resize)
+    else:
+        images = load(source)
+        found = _from_arrays(images.images, images.name, shape, resize)
+    if not found.names:
+        reasons = ", ".join(f"{name} {reason}" for name, reason in list(found.bad.items())[:3])
+        more = f" and {len(found.bad) - 3} more" if len(found.bad) > 3 else ""
+        raise DataError(f"None of the {len(found.bad)} image(s) of {source} can be used: {reasons}{more}.")
+    return found
+
+
+def _from_files(paths: list[Path], root: Path, shape: tuple[int, int, int], resize: bool) -> Pictures:
+    images, names, bad = [], [], {}
+    for path in paths:
+        name = path.relative_to(root).as_posix()
+        try:
+            header = read_header(path)
+            _check_size((header.height, header.width), shape, resize)
+            pixels = decode(path, *shape[1:])
+            images.append(_to_shape(torch.from_numpy(np.array(pixels, np.float32)) / 255, shape))
+            names.append(name)
+        except UnreadableImageError as error:
+            bad[name] = str(error)
+    return Pictures(_stack(images, shape), tuple(names), bad)
+
+
+def _from_arrays(arrays: NDArray[Any], stem: str, shape: tuple[int, int, int], resize: bool) -> Pictures:
+    scale = 255.0 if arrays.dtype == np.uint8 else 1.0
+    digits = len(str(max(len(arrays) - 1, 0)))
+    images, names, bad = [], [], {}
+    for i, array in enumerate(arrays):
+        name = f"{stem}-{i:0{digits}d}"
+        pixels = torch.from_numpy(np.array(array, np.float32)) / scale
+        try:
+            if not bool(torch.isfinite(pixels).all()):
+                raise UnreadableImageError("holds NaN or infinite pixels")
+            if float(pixels.abs().max()) > FURTHEST:
+                raise UnreadableImageError(
+                    f"has pixels up to {float(pixels.abs().max()):g}, far outside [0, 1]: divide by the largest value"
+                )
+            _check_size((pixels.shape[1], pixels.shape[2]), shape, resize)
+            if tuple(pixels.shape[1:]) != shape[1:]:
+                size = list(shape[1:])
+                pixels = F.interpolate(pixels[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+            images.append(_to_shape(pixels.movedim(0, -1).squeeze(-1), shape))
+            names.append(name)
+        except UnreadableImageError as error:
+            bad[name] = str(error)
+    return Pictures(_stack(images, shape), tuple(names), bad)
+
+
+def _raw_images(path: Path) -> NDArray[Any]:
+    """The array of images of an archive, of whatever values."""
+    arrays = {name.lower(): array for name, array in read_npz(path).items()}
+    name = next((name for name in IMAGE_NAMES if name in arrays), None)
+    if name is None:
+        raise DataError(f"{path} holds {', '.join(arrays) or 'no arrays'}; needed is an array of images called images.")
+    if arrays[name].ndim not in (3, 4):
+        shape = arrays[name].shape
+        raise DataError(f"{path}, {name}: shape {shape}; needed is (N, H, W), (N, C, H, W) or (N, H, W, C).")
+    return channels_first(arrays[name])
+
+
+def _check_size(size: tuple[int, int], shape: tuple[int, int, int], resize: bool) -> None:
+    if size != shape[1:] and not resize:
+        raise UnreadableImageError(
+            f"is {size[0]} x {size[1]}, needed is {shape[1]} x {shape[2]} (--resize brings it to that size)"
+        )
+
+
+def _to_shape(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """(H, W) or (H, W, 3) to (C, H, W)."""
+    if pixels.ndim == 2:
+        if shape[0] == 3:
+            raise UnreadableImageError("is grey, and the run was trained on colour images")
+        return pixels[None]
+    if shape[0] == 1:
+        return (pixels @ torch.tensor(GREY))[None]
+    return pixels.movedim(-1, 0)
+
+
+def _stack(images: list[Tensor], shape: tuple[int, int, int]) -> Tensor:
+    return torch.stack(images) if images else torch.empty(0, *shape)

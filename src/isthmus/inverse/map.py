@@ -1,0 +1,371 @@
+"""Restoring by maximum a posteriori: the code that best explains a damaged image under the prior.
+
+    z* = argmin_z F(z),   F(z) = |y - A D(z)|^2 / (2 sigma_y^2) - log p(z)          x_hat = D(z*)
+
+The decoder D never saw damaged images; A and sigma_y enter only here. All images, and all restarts of each, are solved
+side by side. "adam" follows the gradient from the encoder's code; "lm" is Levenberg-Marquardt, which is exact in one
+step where D is linear, and reaches the optimum to the last digits elsewhere.
+At the optimum the Laplace approximation N(z*, (J'A'A J / sigma_y^2 + Lambda)^-1), J the Jacobian of D and Lambda the
+curvature of the prior (Gauss-Newton: second derivatives of D are left out), says how sure each pixel is.
+Notation: y measured (N, C, H', W'), x images (N, C, H, W), z codes (N, D).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from isthmus.data.degrade import Degradation, Identity
+from isthmus.errors import InputError
+from isthmus.latent.density import Density, StandardNormal
+from isthmus.networks.apply import Coder, encode, fold
+from isthmus.networks.variational import VAE
+
+Solver = Literal["adam", "lm"]
+
+STEPS: dict[Solver, int] = {"adam": 30, "lm": 30}
+BATCH: dict[Solver, int] = {"adam": 1000, "lm": 200}
+RATE = 0.05
+GRADIENT = 1e-3  # of the gradient's norm at the start: converged
+DECREASE, WINDOW = 1e-5, 5  # relative decrease over so many steps: converged
+Z90 = 1.6448536269514722  # 90 % of a normal distribution lies within so many standard deviations
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Optima of N images.
+
+    codes: (N, D). images: (N, C, H, W), D(z*), not clipped. start, objective: (N,), F before and after, in nats.
+    path: (T + 1, N), F after each step. converged: (N,). steps: (N,), until an image had converged.
+    """
+
+    codes: Tensor
+    images: Tensor
+    start: Tensor
+    objective: Tensor
+    path: Tensor
+    converged: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """F for a batch, and its derivatives."""
+
+    decode: Callable[[Tensor], Tensor]
+    measured: Tensor
+    degradation: Degradation
+    sigma: Tensor
+    prior: Density
+
+    def take(self, index: Tensor | slice) -> _Problem:
+        return _Problem(self.decode, self.measured[index], self.degradation.take(index), self.sigma[index], self.prior)
+
+    def predict(self, codes: Tensor) -> Tensor:
+        """A D(z), flat: (N, P')."""
+        return self.degradation.apply(self.decode(codes)).flatten(1)
+
+    def residual(self, codes: Tensor) -> Tensor:
+        """(A D(z) - y) / sigma_y: (N, P')."""
+        return (self.predict(codes) - self.measured.flatten(1)) / self.sigma[:, None]
+
+    def value(self, codes: Tensor) -> Tensor:
+        """F: (N,)."""
+        return 0.5 * self.residual(codes).square().sum(1) - self.prior.log_prob(codes)
+
+    def gradient(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """F (N,) and its gradient (N, D)."""
+        with torch.enable_grad():
+            codes = codes.detach().requires_grad_()
+            value = self.value(codes)
+            (gradient,) = torch.autograd.grad(value.sum(), codes)
+        return value.detach(), gradient
+
+    def jacobian(self, codes: Tensor) -> Tensor:
+        """Of A D(z) / sigma_y, column by column in forward mode: (N, P', D)."""
+        return jacobian(self.predict, codes) / self.sigma[:, None, None]
+
+
+def solve(
+    decode: Callable[[Tensor], Tensor],
+    measured: Tensor,
+    start: Tensor,
+    *,
+    prior: Density,
+    sigma: float | Tensor,
+    degradation: Degradation | None = None,
+    solver: Solver = "adam",
+    steps: int | None = None,
+) -> Solution:
+    """Minimise F from given codes; no image ends with a larger F than it began with.
+
+    Arguments: decode: D, (N, D) -> (N, C, H, W), differentiable. measured: y. start: (N, D). sigma: sigma_y in [0, 1]
+    units, one for all or (N,). steps: at most so many, 30 by default. An image has converged when its gradient's norm
+    is 1e-3 of that at the start, or F fell by less than 1e-5 of itself in 5 steps. Adam leaves it there.
+    Raises: InputError unless sigma is above 0 and y is finite.
+    """
+    _check(measured, sigma)
+    count = len(measured)
+    sigmas = torch.as_tensor(sigma, dtype=start.dtype, device=start.device).expand(count)
+    problem = _Problem(decode, measured, degradation or Identity(), sigmas, prior)
+    limit = STEPS[solver] if steps is None else steps
+    run = {"adam": _adam, "lm": _levenberg_marquardt}[solver]
+    parts = []
+    with torch.no_grad():
+        for begin in range(0, count, BATCH[solver]):
+            batch = slice(begin, begin + BATCH[solver])
+            parts.append(run(problem.take(batch), start[batch], limit))
+    codes, objective, converged, taken = (torch.cat([part[i] for part in parts]) for i in (0, 1, 3, 4))
+    path = torch.cat([part[2] for part in parts], 1)
+    return Solution(codes, decode_all(decode, codes), path[0], objective, path, converged, taken)
+
+
+def restore(
+    network: Coder,
+    measured: Tensor,
+    *,
+    sigma: float | Tensor,
+    degradation: Degradation | None = None,
+    prior: Density | None = None,
+    solver: Solver = "adam",
+    steps: int | None = None,
+    restarts: int = 1,
+    generator: torch.Generator | None = None,
+) -> Solution:
+    """Restore damaged images with a trained network: start from the encoder's code, keep the best of all restarts.
+
+    Arguments: measured: (N, C, H', W'), on the [0, 1] scale. sigma: of its noise, one for all or (N,).
+    prior: by default the N(0, I) of a VAE. restarts: 1 begins at the encoder's code of a rough image; every further one
+    at a code drawn from the prior with `generator`.
+    Raises: InputError if an autoencoder is given without a prior, sigma is not above 0, y is not finite, or restarts
+    are asked for without a generator.
+    """
+    if prior is None and not isinstance(network, VAE):
+        raise InputError(
+            "MAP needs a prior over the codes, which this network does not have: train a `vae`, or give a density "
+            "fitted to its codes."
+        )
+    if restarts > 1 and generator is None:
+        raise InputError("Restarts begin at random codes: give a generator.")
+    prior = StandardNormal(network.latent_dim) if prior is None else prior
+    degradation = degradation or Identity()
+    _check(measured, sigma)
+    device = next(network.parameters()).device
+    measured = measured.to(device)
+    decode = decoder(network)
+    begin = torch.from_numpy(encode(network, degradation.guess(measured))).to(device)
+    best = None
+    for attempt in range(restarts):
+        if attempt and generator is not None:
+            begin = prior.sample(len(measured), generator=generator).to(begin)
+        found = solve(
+            decode, measured, begin, prior=prior, sigma=sigma, degradation=degradation, solver=solver, steps=steps
+        )
+        best = found if best is None else _better(best, found)
+    assert best is not None
+    return best
+
+
+def decoder(network: Coder) -> Callable[[Tensor], Tensor]:
+    """The decoder's mean image as a function of codes, with batch norm folded into the layer before it."""
+    folded = fold(network.decoder)
+    if isinstance(network, VAE) and network.likelihood == "bernoulli":
+        return lambda codes: folded(codes).sigmoid()
+    return folded
+
+
+def jacobian(function: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    """Of a function (N, D) -> (N, P) that works on each row alone, in forward mode: (N, P, D)."""
+    columns = []
+    for axis in range(codes.shape[1]):
+        direction = torch.zeros_like(codes)
+        direction[:, axis] = 1
+        columns.append(torch.func.jvp(function, (codes,), (direction,))[1])
+    return torch.stack(columns, 2)
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """covariance: (N, D, D) of the codes. std: (N, C, H, W) of the pixels, the decoder's own sigma included."""
+
+    covariance: Tensor
+    std: Tensor
+
+
+@torch.no_grad()
+def laplace(
+    decode: Callable[[Tensor], Tensor],
+    codes: Tensor,
+    *,
+    prior: Density,
+    sigma: float | Tensor,
+    degradation: Degradation | None = None,
+    decoder_sigma: float = 0.0,
+) -> Uncertainty:
+    """The Laplace approximation at MAP codes, carried to the pixels: var(x_i) = (J Sigma J')_ii + sigma_dec^2.
+
+    Arguments: as in `solve`; decoder_sigma: of the VAE's own likelihood, in [0, 1] units.
+    """
+    degradation = degradation or Identity()
+    sigmas = torch.as_tensor(sigma, dtype=codes.dtype, device=codes.device).expand(len(codes))
+    covariances, stds = [], []
+    for begin in range(0, len(codes), BATCH["lm"]):
+        part = slice(begin, begin + BATCH["lm"])
+        z, seen = codes[part], degradation.take(part)
+        shape = decode(z[:1]).shape[1:]
+        columns = jacobian(lambda c: decode(c).flatten(1), z)  # (B, P, D)
+        images = columns.transpose(1, 2).reshape(-1, *shape)
+        each = seen.take(torch.arange(len(z)).repeat_interleave(z.shape[1]))
+        measured = each.apply(images).reshape(len(z), z.shape[1], -1) / sigmas[part, None, None]
+        precision = measured @ measured.transpose(1, 2) + prior.curvature(z)
+        covariance = torch.linalg.inv(precision)
+        variance = ((columns @ covariance) * columns).sum(2).clamp(min=0) + decoder_sigma**2
+        covariances.append(covariance)
+        stds.append(variance.sqrt().reshape(-1, *shape))
+    return Uncertainty(torch.cat(covariances), torch.cat(stds))
+
+
+def coverage(images: Tensor, std: Tensor, clean: Tensor) -> Tensor:
+    """Whether each clean pixel lies in the 90 % interval image +- 1.645 std: booleans of the images' shape.
+
+    Their mean is 0.9 if the uncertainty is calibrated, more if it is too wide, less if too narrow.
+    """
+    return (images - clean).abs() <= Z90 * std
+
+
+@torch.no_grad()
+def decode_all(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
+    """Images of many codes, in batches: (N, D) -> (N, C, H, W)."""
+    return torch.cat([decode(codes[i : i + 1000]) for i in range(0, len(codes), 1000)])
+
+
+def _check(measured: Tensor, sigma: float | Tensor) -> None:
+    values = torch.as_tensor(sigma)
+    if not bool((torch.isfinite(values) & (values > 0)).all()):
+        given = sigma if isinstance(sigma, float | int) else float(values[~(values > 0)][0])
+        raise InputError(f"The noise's standard deviation must be above 0, on the [0, 1] scale; got {given}.")
+    finite = torch.isfinite(measured).flatten(1).all(1)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise InputError(
+            f"{bad} of {len(measured)} images hold NaN or infinite pixels; leave them out, or mark missing pixels "
+            f"with a mask."
+        )
+
+
+class _Follow:
+    """What is known of each image on the way: the best code so far, F after each step, and who has converged."""
+
+    def __init__(self, codes: Tensor, *, gradient: float, decrease: float):
+        self.gradient, self.decrease = gradient, decrease  # where the solver stops; at most those of `converged`
+        self.codes, self.values = codes.clone(), torch.full_like(codes[:, 0], math.inf)
+        self.first_norm = torch.zeros_like(self.values)
+        self.path: list[Tensor] = []
+        self.bests: list[Tensor] = []
+        self.converged = torch.zeros(len(codes), dtype=torch.bool, device=codes.device)
+        self.steps = torch.zeros(len(codes), dtype=torch.int64, device=codes.device)
+
+    def add(self, active: Tensor, codes: Tensor, values: Tensor, norms: Tensor) -> Tensor:
+        """Record step t of the images `active`; returns which of them go on."""
+        current = self.path[-1].clone() if self.path else values.clone()
+        current[active] = values
+        if not self.path:
+            self.first_norm = norms.clone()
+        self.path.append(current)
+        better = values < self.values[active]
+        self.codes[active[better]] = codes[better]
+        self.values[active[better]] = values[better]
+        self.bests.append(self.values.clone())
+        first = self.first_norm[active]
+        converged, done = norms <= GRADIENT * first, norms <= self.gradient * first
+        if len(self.bests) > WINDOW:
+            best = self.values[active]
+            fallen, above = self.bests[-1 - WINDOW][active] - best, values - best
+            scale = best.abs()
+            converged |= (fallen <= DECREASE * scale) & (above <= DECREASE * scale)
+            done |= (fallen <= self.decrease * scale) & (above <= DECREASE * scale)
+        self.converged[active[converged]] = True
+        self.steps[active] = len(self.path) - 1
+        return ~done
+
+
+_Part = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _adam(problem: _Problem, start: Tensor, steps: int) -> _Part:
+    """Adam (Kingma and Ba 2015) on every code, its rate falling by a cosine so that it comes to rest."""
+    follow = _Follow(start, gradient=GRADIENT, decrease=DECREASE)
+    active = torch.arange(len(start), device=start.device)
+    codes, first, second = start.clone(), torch.zeros_like(start), torch.zeros_like(start)
+    here = problem
+    for step in range(steps + 1):
+        values, gradient = here.gradient(codes)
+        going = follow.add(active, codes, values, gradient.norm(dim=1))
+        if step == steps or not bool(going.any()):
+            break
+        if not bool(going.all()):
+            active, codes, gradient = active[going], codes[going], gradient[going]
+            first, second = first[going], second[going]
+            here = here.take(going)
+        first = first.lerp(gradient, 1 - 0.9)
+        second = second.lerp(gradient.square(), 1 - 0.999)
+        rate = RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
+        mean, root = first / (1 - 0.9 ** (step + 1)), (second / (1 - 0.999 ** (step + 1))).sqrt()
+        codes = codes - rate * mean / (root + 1e-8)
+    return _finish(follow, steps)
+
+
+def _levenberg_marquardt(problem: _Problem, start: Tensor, steps: int) -> _Part:
+    """Gauss-Newton steps, damped for each image alone (Levenberg 1944, Marquardt 1963).
+
+    It goes on past convergence, until nothing falls any more: to the last digits of the number type.
+    """
+    follow = _Follow(start, gradient=1e-12, decrease=1e-14 if start.dtype == torch.float64 else 1e-7)
+    active = torch.arange(len(start), device=start.device)
+    codes, here = start.clone(), problem
+    eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
+    damping = torch.full_like(start[:, 0], 1e-3)
+    values, gradient = here.gradient(codes)
+    for step in range(steps + 1):
+        going = follow.add(active, codes, values, gradient.norm(dim=1))
+        if step == steps or not bool(going.any()):
+            break
+        if not bool(going.all()):
+            active, codes, values, gradient = active[going], codes[going], values[going], gradient[going]
+            damping, here = damping[going], here.take(going)
+        columns = here.jacobian(codes)
+        curvature = columns.transpose(1, 2) @ columns + here.prior.curvature(codes)
+        scale = curvature.diagonal(dim1=1, dim2=2).mean(1)
+        moved = codes - torch.linalg.solve(curvature + (damping * scale)[:, None, None] * eye, gradient)
+        new_values, new_gradient = here.gradient(moved)
+        better = new_values < values
+        codes = torch.where(better[:, None], moved, codes)
+        values = torch.where(better, new_values, values)
+        gradient = torch.where(better[:, None], new_gradient, gradient)
+        damping = torch.where(better, damping / 10, damping * 10)
+    return _finish(follow, steps)
+
+
+def _finish(follow: _Follow, steps: int) -> _Part:
+    path = follow.path + [follow.path[-1]] * (steps + 1 - len(follow.path))
+    return follow.codes, follow.values, torch.stack(path), follow.converged, follow.steps
+
+
+def _better(a: Solution, b: Solution) -> Solution:
+    """Image by image the solution of lower objective; the start is that of `a`."""
+    wins = b.objective < a.objective
+    pick = wins.reshape(-1, 1, 1, 1)
+    return Solution(
+        torch.where(wins[:, None], b.codes, a.codes),
+        torch.where(pick, b.images, a.images),
+        a.start,
+        torch.where(wins, b.objective, a.objective),
+        torch.where(wins, b.path, a.path),
+        torch.where(wins, b.converged, a.converged),
+        torch.where(wins, b.steps, a.steps),
+    )

@@ -1,0 +1,255 @@
+"""Restoring a person's own images: from a run and pictures to restored pictures and a table.
+
+Either the images are damaged already, and the recipe says how; or they are whole, are damaged by the recipe first, and
+the result is compared with them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from isthmus.data.degrade import Degradation, Identity, Mask, Recipe, add_noise, estimate_noise
+from isthmus.data.pictures import Pictures, load_pictures
+from isthmus.errors import InputError
+from isthmus.inverse.bottleneck import restore as through_bottleneck
+from isthmus.inverse.map import Solver, decoder, laplace, restore
+from isthmus.latent.density import Density, FullGaussian, StandardNormal
+from isthmus.metrics import psnr
+from isthmus.networks.autoencoder import Autoencoder
+from isthmus.networks.catalog import Network
+from isthmus.networks.classifier import Classifier
+from isthmus.networks.denoiser import Denoiser
+from isthmus.networks.variational import VAE
+from isthmus.runs import Run, claim, write_arrays, write_bytes
+
+Method = Literal["bottleneck", "map"]
+LEAST_SIGMA = 0.01  # of an image without measurable noise, where neither it nor the decoder gives a scale
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What became of N pictures.
+
+    measured: what was restored, (N, C, H', W'). images: (N, C, H, W) in [0, 1]. sigma: (N,) assumed of the noise, and
+    where it was from. psnr: of the measured and the restored images against the whole ones, decibels, or None where
+    those are not known; of the measured None too where its size differs. columns: name -> (N,), what else the method
+    says of each image. std: (N, C, H, W), standard deviation of each pixel, or None.
+    """
+
+    measured: Tensor
+    images: Tensor
+    sigma: Tensor
+    sigma_from: str
+    psnr_before: Tensor | None
+    psnr_after: Tensor | None
+    columns: dict[str, Tensor]
+    std: Tensor | None
+
+
+def denoise_into(
+    folder: Path,
+    run: Run,
+    source: str,
+    *,
+    recipe: Recipe,
+    damaged: bool = False,
+    resize: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> tuple[Restored, Pictures]:
+    """Read pictures, restore them and write the results to a folder. Arguments: those of `denoise` and `load_pictures`.
+
+    Raises: InputError for a run, pictures or options that cannot be used; RunExistsError if the folder is taken;
+    StorageError.
+    """
+    channels, height, width = run.config()["image_shape"]
+    if damaged and recipe.kind == "lowres":
+        height, width = -(-height // int(recipe.amount)), -(-width // int(recipe.amount))
+    pictures = load_pictures(source, (channels, height, width), resize=resize)
+    with claim(folder, marker="table.csv", resume=False, overwrite=overwrite):
+        restored = denoise(run, pictures, recipe=recipe, damaged=damaged, **options)
+        write_restored(restored, pictures, folder, damaged=damaged)
+    return restored, pictures
+
+
+def denoise(
+    run: Run,
+    pictures: Pictures,
+    *,
+    method: Method,
+    recipe: Recipe,
+    damaged: bool = False,
+    clip: bool = False,
+    sigma: float | Literal["auto"] | None = None,
+    prior: Literal["normal", "gaussian"] = "normal",
+    solver: Solver = "adam",
+    restarts: int = 1,
+    uncertainty: bool = False,
+    seed: int = 0,
+) -> Restored:
+    """Restore pictures with a finished run.
+
+    Arguments: recipe: how the pictures are damaged; with `damaged` they are already, else they are damaged here, and
+    clipped to [0, 1] if `clip`. sigma: assumed of the noise; "auto" estimates it from each image; None takes the
+    recipe's, else the decoder's own. prior: N(0, I), which a VAE has, or a Gaussian fitted to the run's training codes.
+    Raises: InputError for a run that cannot do this, a sigma not above 0, a damage that cannot be undone unseen.
+    """
+    network = run.network()
+    _check_use(run, network, method, recipe, uncertainty)
+    shape = tuple(run.config()["image_shape"])
+    generator = torch.Generator().manual_seed(seed)
+    operator: Degradation = Identity()
+    measured = pictures.images
+    if damaged and recipe.kind == "mask":
+        raise InputError(
+            "Which pixels of a damaged image are missing cannot be told from it: without --damaged the images are "
+            "masked here, and restored."
+        )
+    if recipe.kind != "noise":
+        operator = recipe.build(shape, count=len(measured), generator=generator)
+    if not damaged:
+        measured = operator.apply(measured)
+        if recipe.sigma:
+            measured = add_noise(measured, recipe.sigma, generator=generator)
+            if isinstance(operator, Mask):
+                measured = operator.apply(measured)
+        measured = measured.clamp(0, 1) if clip else measured
+    assumed, origin = _sigma(measured, operator, network, recipe, sigma)
+    std, columns = None, {}
+    if method == "map":
+        assert isinstance(network, VAE | Autoencoder)
+        density = _prior(run, network, prior)
+        found = restore(
+            network,
+            measured,
+            sigma=assumed,
+            degradation=operator,
+            prior=density,
+            solver=solver,
+            restarts=restarts,
+            generator=generator,
+        )
+        images = found.images.clamp(0, 1)
+        columns = {"objective": found.objective, "converged": found.converged, "steps": found.steps}
+        if uncertainty:
+            own = network.sigma if isinstance(network, VAE) and network.likelihood == "gaussian" else 0.0
+            std = laplace(
+                decoder(network), found.codes, prior=density, sigma=assumed, degradation=operator, decoder_sigma=own
+            ).std
+            columns["mean_std"] = std.flatten(1).mean(1)
+    else:
+        assert not isinstance(network, Classifier)
+        images = through_bottleneck(network, operator.guess(measured))
+    before = after = None
+    if not damaged:
+        after = psnr(images, pictures.images)
+        before = psnr(measured, pictures.images) if measured.shape == pictures.images.shape else None
+    return Restored(measured, images, assumed, origin, before, after, columns, std)
+
+
+def write_restored(restored: Restored, pictures: Pictures, folder: Path, *, damaged: bool) -> None:
+    """Write `restored/`, where they were damaged here also `damaged/`, `table.csv`, and `uncertainty.npz` if there is
+    any. Raises: StorageError."""
+    names = [Path(name).with_suffix(".png") for name in pictures.names]
+    if len(set(names)) < len(names):  # a.jpg and a.png
+        names = [Path(f"{name}.png") for name in pictures.names]
+    for i, name in enumerate(names):
+        write_bytes(folder / "restored" / name, _png(restored.images[i]))
+        if not damaged:
+            write_bytes(folder / "damaged" / name, _png(restored.measured[i]))
+    if restored.std is not None:
+        write_arrays(folder / "uncertainty.npz", {"std": restored.std.numpy(), "names": np.array(pictures.names)})
+    write_bytes(folder / "table.csv", _table(restored, pictures, names).encode())
+
+
+def _check_use(run: Run, network: Network, method: Method, recipe: Recipe, uncertainty: bool) -> None:
+    if isinstance(network, Classifier):
+        raise InputError(f"{run.folder} is a classifier, which draws no images; give a vae, autoencoder or denoiser.")
+    if isinstance(network, Denoiser) and method == "map":
+        raise InputError(f"{run.folder} is a denoiser, without codes to search; use --method bottleneck for it.")
+    if isinstance(network, Denoiser) and recipe.kind != "noise":
+        raise InputError(f"{run.folder} was trained against noise and knows nothing of {recipe.kind}; use a vae run.")
+    if uncertainty and method != "map":
+        raise InputError("--uncertainty belongs to --method map: the bottleneck does not know how sure it is.")
+
+
+def _prior(run: Run, network: VAE | Autoencoder, kind: Literal["normal", "gaussian"]) -> Density:
+    if kind == "gaussian":
+        path = run.folder / "codes.npz"
+        try:
+            with np.load(path, allow_pickle=False) as codes:
+                return FullGaussian.fit(torch.from_numpy(codes["train"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{path} cannot be read ({error}); train the run again.") from error
+    if not isinstance(network, VAE):
+        raise InputError(
+            f"{run.folder} is not a VAE, so its codes have no prior: use --prior gaussian, which fits one to its "
+            f"training codes, --method bottleneck, or a run of `isthmus train vae`."
+        )
+    return StandardNormal(network.latent_dim)
+
+
+def _sigma(
+    measured: Tensor,
+    operator: Degradation,
+    network: Network,
+    recipe: Recipe,
+    sigma: float | Literal["auto"] | None,
+) -> tuple[Tensor, str]:
+    """The noise assumed of each image, (N,), and where it is from."""
+    if isinstance(sigma, float | int):
+        if not 0 < sigma < math.inf:
+            raise InputError(f"--sigma is a standard deviation above 0, on the [0, 1] scale, or auto; got {sigma}.")
+        return torch.full((len(measured),), float(sigma)), "given"
+    own = network.sigma if isinstance(network, VAE) and network.likelihood == "gaussian" else LEAST_SIGMA
+    if sigma is None and recipe.sigma:
+        return torch.full((len(measured),), recipe.sigma), "of the noise added"
+    if sigma is None and recipe.kind != "noise":
+        return torch.full((len(measured),), own), "the decoder's own, as there is no noise"
+    seen = operator.seen if isinstance(operator, Mask) else None
+    estimated = estimate_noise(measured, seen=seen)
+    return torch.where(estimated > LEAST_SIGMA, estimated, own), "estimated from each image"
+
+
+def _png(image: Tensor) -> bytes:
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).squeeze(-1).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _table(restored: Restored, pictures: Pictures, names: list[Path]) -> str:
+    columns: dict[str, list[object]] = {"image": list(pictures.names), "restored": [n.as_posix() for n in names]}
+    columns["sigma"] = [f"{value:.4g}" for value in restored.sigma.tolist()]
+    for name, values in (("psnr_damaged", restored.psnr_before), ("psnr_restored", restored.psnr_after)):
+        if values is not None:
+            columns[name] = [f"{value:.2f}" for value in values.tolist()]
+    for name, values in restored.columns.items():
+        columns[name] = [f"{value:.6g}" if isinstance(value, float) else value for value in values.tolist()]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return buffer.getvalue()
+
+
+def summary(restored: Restored) -> dict[str, float | str]:
+    """Means over the pictures, for printing."""
+    facts: dict[str, float | str] = {"images": len(restored.images), "sigma": float(restored.sigma.mean())}
+    facts["sigma_is"] = restored.sigma_from
+    for name, values in (("psnr_damaged", restored.psnr_before), ("psnr_restored", restored.psnr_after)):
+        if values is not None:
+            facts[name] = float(values.mean())
+    if "converged" in restored.columns:
+        facts["converged"] = float(restored.columns["converged"].float().mean())
+    return facts
