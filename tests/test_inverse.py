@@ -231,12 +231,13 @@ def test_map_of_a_linear_decoder_is_ridge_regression(degradation: Degradation, p
     torch.testing.assert_close(sure.std.flatten(1), pixels.sqrt(), rtol=1e-6, atol=1e-8)
 
 
-def test_adam_comes_near_the_same_optimum() -> None:
+@pytest.mark.parametrize("solver", ["bfgs", "adam"])
+def test_first_order_solvers_come_near_the_same_optimum(solver: str) -> None:
     linear, prior = Linear(), StandardNormal(CODE)
     measured = linear(double(COUNT, CODE, seed=2)) + SIGMA * double(COUNT, *SHAPE, seed=3)
     start = double(COUNT, CODE, seed=2) + 0.1
     exact = solve(linear, measured, start, prior=prior, sigma=SIGMA, solver="lm")
-    found = solve(linear, measured, start, prior=prior, sigma=SIGMA, steps=100)
+    found = solve(linear, measured, start, prior=prior, sigma=SIGMA, solver=solver, steps=100)  # type: ignore[arg-type]
     torch.testing.assert_close(found.objective, exact.objective, rtol=1e-4, atol=0)
 
 
@@ -278,7 +279,7 @@ def noisy(parts: Split) -> Tensor:
     return add_noise(to_float(torch.from_numpy(parts.test.images)), 0.25, generator=generator())
 
 
-@pytest.mark.parametrize("solver", ["adam", "lm"])
+@pytest.mark.parametrize("solver", ["bfgs", "lm", "adam"])
 def test_no_image_ends_above_its_start_and_the_path_tells(solver: str, network: VAE, noisy: Tensor) -> None:
     found = restore(network, noisy, sigma=0.25, solver=solver)  # type: ignore[arg-type]
     assert bool((found.objective <= found.start).all())
@@ -290,7 +291,7 @@ def test_no_image_ends_above_its_start_and_the_path_tells(solver: str, network: 
     torch.testing.assert_close(decoder(network)(found.codes), found.images)
 
 
-@pytest.mark.parametrize("solver", ["adam", "lm"])
+@pytest.mark.parametrize("solver", ["bfgs", "lm", "adam"])
 def test_converged_means_what_it_says(solver: str, network: VAE, noisy: Tensor) -> None:
     """Recomputed from the returned path, and by the gradient at the returned codes."""
     found = restore(network, noisy, sigma=0.25, solver=solver, steps=60)  # type: ignore[arg-type]
@@ -313,7 +314,7 @@ def test_converged_means_what_it_says(solver: str, network: VAE, noisy: Tensor) 
         ]
     )
     assert bool((found.converged <= (small_gradient | small_decrease)).all())
-    assert float(found.converged.float().mean()) > 0.5
+    assert float(found.converged.float().mean()) > (0.2 if solver == "adam" else 0.9)
     assert bool((fallen >= 0).all())
 
 
@@ -321,7 +322,7 @@ def test_a_stop_at_the_first_step_has_not_converged(network: VAE, noisy: Tensor)
     assert not bool(restore(network, noisy, sigma=0.25, steps=1).converged.any())
 
 
-@pytest.mark.parametrize("solver", ["adam", "lm"])
+@pytest.mark.parametrize("solver", ["bfgs", "lm", "adam"])
 def test_images_do_not_know_of_each_other(solver: str, network: VAE, noisy: Tensor) -> None:
     """In another order, and one by one, each image reaches the same objective."""
     some = noisy[:12]

@@ -29,8 +29,9 @@ class Prior(StrEnum):
 class Solver(StrEnum):
     """How MAP is solved."""
 
-    ADAM = "adam"
+    BFGS = "bfgs"
     LM = "lm"
+    ADAM = "adam"
 
 
 def denoise(
@@ -67,7 +68,9 @@ def denoise(
     prior: Annotated[
         Prior, typer.Option("--prior", help="N(0, I) of a VAE, or a Gaussian fitted to the run's training codes.")
     ] = Prior.NORMAL,
-    solver: Annotated[Solver, typer.Option("--solver", help="Fast, or exact (Levenberg-Marquardt).")] = Solver.ADAM,
+    solver: Annotated[
+        Solver, typer.Option("--solver", help="Fast, exact (Levenberg-Marquardt), or usual.")
+    ] = Solver.BFGS,
     restarts: Annotated[
         int, typer.Option("--restarts", min=1, help="Starts of MAP; all but one from random codes.")
     ] = 1,

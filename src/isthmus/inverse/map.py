@@ -2,9 +2,10 @@
 
     z* = argmin_z F(z),   F(z) = |y - A D(z)|^2 / (2 sigma_y^2) - log p(z)          x_hat = D(z*)
 
-The decoder D never saw damaged images; A and sigma_y enter only here. All images, and all restarts of each, are solved
-side by side. "adam" follows the gradient from the encoder's code; "lm" is Levenberg-Marquardt, which is exact in one
-step where D is linear, and reaches the optimum to the last digits elsewhere.
+The decoder D never saw damaged images; A and sigma_y enter only here. Images are solved side by side, each with steps
+of its own. "bfgs", the default, learns the curvature of F on the way, beginning with the mean Gauss-Newton curvature of
+the decoder; "lm" (Levenberg-Marquardt) computes the curvature at every step, is exact at once where D is linear, and
+goes on to the last digits; "adam" is what is usually done.
 At the optimum the Laplace approximation N(z*, (J'A'A J / sigma_y^2 + Lambda)^-1), J the Jacobian of D and Lambda the
 curvature of the prior (Gauss-Newton: second derivatives of D are left out), says how sure each pixel is.
 Notation: y measured (N, C, H', W'), x images (N, C, H, W), z codes (N, D).
@@ -20,17 +21,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from isthmus.data.degrade import Degradation, Identity
+from isthmus.data.degrade import Degradation, Identity, Mask
 from isthmus.errors import InputError
 from isthmus.latent.density import Density, StandardNormal
 from isthmus.networks.apply import Coder, encode, fold
 from isthmus.networks.variational import VAE
 
-Solver = Literal["adam", "lm"]
+Solver = Literal["bfgs", "lm", "adam"]
 
-STEPS: dict[Solver, int] = {"adam": 30, "lm": 30}
-BATCH: dict[Solver, int] = {"adam": 1000, "lm": 200}
-RATE = 0.05
+STEPS: dict[Solver, int] = {"bfgs": 40, "lm": 40, "adam": 100}
+BATCH = 1000
+JACOBIANS = 100  # images whose Jacobians are held at once
+PROBES = 64  # codes of the prior over which the first curvature is averaged
+RATE = 0.05  # of Adam
+ARMIJO = 1e-4  # share of the promised decrease that a step must bring (Nocedal and Wright 2006, eq. 3.4)
 GRADIENT = 1e-3  # of the gradient's norm at the start: converged
 DECREASE, WINDOW = 1e-5, 5  # relative decrease over so many steps: converged
 Z90 = 1.6448536269514722  # 90 % of a normal distribution lies within so many standard deviations
@@ -86,9 +90,25 @@ class _Problem:
             (gradient,) = torch.autograd.grad(value.sum(), codes)
         return value.detach(), gradient
 
-    def jacobian(self, codes: Tensor) -> Tensor:
-        """Of A D(z) / sigma_y, column by column in forward mode: (N, P', D)."""
-        return jacobian(self.predict, codes) / self.sigma[:, None, None]
+    def curvature(self, codes: Tensor) -> Tensor:
+        """J'A'A J / sigma_y^2 + Lambda: (N, D, D) (Gauss-Newton)."""
+        parts = []
+        for begin in range(0, len(codes), JACOBIANS):
+            part = slice(begin, begin + JACOBIANS)
+            columns = jacobian(self.take(part).predict, codes[part]) / self.sigma[part, None, None]
+            parts.append(columns.transpose(1, 2) @ columns)
+        return torch.cat(parts) + self.prior.curvature(codes)
+
+    def first_curvature(self, start: Tensor) -> Tensor:
+        """The curvature averaged over codes of the prior, scaled to the noise and the seen pixels of each image:
+        (N, D, D). It does not depend on the other images."""
+        codes = self.prior.sample(PROBES, generator=torch.Generator().manual_seed(0)).to(start)
+        seen, everywhere = torch.ones_like(self.sigma), self.degradation
+        if isinstance(self.degradation, Mask):
+            seen, everywhere = self.degradation.seen.to(start).flatten(1).mean(1), Identity()
+        columns = jacobian(lambda z: everywhere.apply(self.decode(z)).flatten(1), codes)
+        mean = (columns.transpose(1, 2) @ columns).mean(0)
+        return mean * (seen / self.sigma.square())[:, None, None] + self.prior.curvature(start)
 
 
 def solve(
@@ -99,14 +119,14 @@ def solve(
     prior: Density,
     sigma: float | Tensor,
     degradation: Degradation | None = None,
-    solver: Solver = "adam",
+    solver: Solver = "bfgs",
     steps: int | None = None,
 ) -> Solution:
     """Minimise F from given codes; no image ends with a larger F than it began with.
 
     Arguments: decode: D, (N, D) -> (N, C, H, W), differentiable. measured: y. start: (N, D). sigma: sigma_y in [0, 1]
-    units, one for all or (N,). steps: at most so many, 30 by default. An image has converged when its gradient's norm
-    is 1e-3 of that at the start, or F fell by less than 1e-5 of itself in 5 steps. Adam leaves it there.
+    units, one for all or (N,). steps: at most so many, by default STEPS. An image has converged when its gradient's
+    norm is 1e-3 of that at the start, or F fell by less than 1e-5 of itself in 5 steps; all but "lm" then leave it.
     Raises: InputError unless sigma is above 0 and y is finite.
     """
     _check(measured, sigma)
@@ -114,11 +134,11 @@ def solve(
     sigmas = torch.as_tensor(sigma, dtype=start.dtype, device=start.device).expand(count)
     problem = _Problem(decode, measured, degradation or Identity(), sigmas, prior)
     limit = STEPS[solver] if steps is None else steps
-    run = {"adam": _adam, "lm": _levenberg_marquardt}[solver]
+    run = {"bfgs": _bfgs, "lm": _levenberg_marquardt, "adam": _adam}[solver]
     parts = []
     with torch.no_grad():
-        for begin in range(0, count, BATCH[solver]):
-            batch = slice(begin, begin + BATCH[solver])
+        for begin in range(0, count, BATCH):
+            batch = slice(begin, begin + BATCH)
             parts.append(run(problem.take(batch), start[batch], limit))
     codes, objective, converged, taken = (torch.cat([part[i] for part in parts]) for i in (0, 1, 3, 4))
     path = torch.cat([part[2] for part in parts], 1)
@@ -132,7 +152,7 @@ def restore(
     sigma: float | Tensor,
     degradation: Degradation | None = None,
     prior: Density | None = None,
-    solver: Solver = "adam",
+    solver: Solver = "bfgs",
     steps: int | None = None,
     restarts: int = 1,
     generator: torch.Generator | None = None,
@@ -180,13 +200,12 @@ def decoder(network: Coder) -> Callable[[Tensor], Tensor]:
 
 
 def jacobian(function: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
-    """Of a function (N, D) -> (N, P) that works on each row alone, in forward mode: (N, P, D)."""
-    columns = []
-    for axis in range(codes.shape[1]):
-        direction = torch.zeros_like(codes)
-        direction[:, axis] = 1
-        columns.append(torch.func.jvp(function, (codes,), (direction,))[1])
-    return torch.stack(columns, 2)
+    """Of a function (N, D) -> (N, P) that works on each row alone, all columns in one forward pass: (N, P, D)."""
+    size = codes.shape[1]
+    directions = torch.eye(size, dtype=codes.dtype, device=codes.device)[:, None, :].expand(-1, len(codes), -1)
+    columns = torch.func.vmap(lambda direction: torch.func.jvp(function, (codes,), (direction,))[1])(directions)
+    result: Tensor = columns.permute(1, 2, 0)
+    return result
 
 
 @dataclass(frozen=True)
@@ -214,8 +233,8 @@ def laplace(
     degradation = degradation or Identity()
     sigmas = torch.as_tensor(sigma, dtype=codes.dtype, device=codes.device).expand(len(codes))
     covariances, stds = [], []
-    for begin in range(0, len(codes), BATCH["lm"]):
-        part = slice(begin, begin + BATCH["lm"])
+    for begin in range(0, len(codes), JACOBIANS):
+        part = slice(begin, begin + JACOBIANS)
         z, seen = codes[part], degradation.take(part)
         shape = decode(z[:1]).shape[1:]
         columns = jacobian(lambda c: decode(c).flatten(1), z)  # (B, P, D)
@@ -297,6 +316,58 @@ class _Follow:
 _Part = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
+def _bfgs(problem: _Problem, start: Tensor, steps: int) -> _Part:
+    """Quasi-Newton steps (Nocedal and Wright 2006, algorithm 6.1), an inverse Hessian for each image.
+
+    A step that does not fall enough is shortened to the minimum of the parabola through what is known of it.
+    """
+    follow = _Follow(start, gradient=GRADIENT, decrease=DECREASE)
+    active = torch.arange(len(start), device=start.device)
+    here, codes = problem, start.clone()
+    values, gradient = here.gradient(codes)
+    inverse = torch.linalg.inv(here.first_curvature(start))
+    length = torch.ones_like(values)
+    for step in range(steps + 1):
+        going = follow.add(active, codes, values, gradient.norm(dim=1))
+        if step == steps or not bool(going.any()):
+            break
+        if not bool(going.all()):
+            active, here, inverse, length = active[going], here.take(going), inverse[going], length[going]
+            codes, values, gradient = codes[going], values[going], gradient[going]
+        direction = -_times(inverse, gradient)
+        slope = (gradient * direction).sum(1)
+        move = length[:, None] * direction
+        new_values, new_gradient = here.gradient(codes + move)
+        rise = new_values - values - length * slope
+        fell = rise <= (ARMIJO - 1) * length * slope
+        inverse = torch.where(fell[:, None, None], _updated(inverse, move, new_gradient - gradient), inverse)
+        shorter = (-slope * length.square() / (2 * rise)).clamp(0.1 * length, 0.5 * length)
+        length = torch.where(fell, 1.0, torch.where(torch.isfinite(shorter), shorter, 0.1 * length))
+        codes = torch.where(fell[:, None], codes + move, codes)
+        values = torch.where(fell, new_values, values)
+        gradient = torch.where(fell[:, None], new_gradient, gradient)
+    return _finish(follow, steps)
+
+
+def _updated(inverse: Tensor, move: Tensor, change: Tensor) -> Tensor:
+    """The BFGS update of inverse Hessians (N, D, D) by a step and the change of the gradient, (N, D) each.
+
+    (Nocedal and Wright 2006, eq. 6.17.) Left as they are where the curvature along the step is not positive.
+    """
+    along = (move * change).sum(1)
+    usable = along > 1e-8 * move.norm(dim=1) * change.norm(dim=1)
+    rho = torch.where(usable, 1 / along, 0.0)[:, None, None]
+    turned = _times(inverse, change)
+    outer = turned[:, :, None] * move[:, None, :]
+    scale = 1 + rho * (change * turned).sum(1)[:, None, None]
+    return inverse + rho * (scale * move[:, :, None] * move[:, None, :] - outer - outer.transpose(1, 2))
+
+
+def _times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """(N, D, D), (N, D) -> (N, D)."""
+    return (matrices @ vectors[:, :, None])[:, :, 0]
+
+
 def _adam(problem: _Problem, start: Tensor, steps: int) -> _Part:
     """Adam (Kingma and Ba 2015) on every code, its rate falling by a cosine so that it comes to rest."""
     follow = _Follow(start, gradient=GRADIENT, decrease=DECREASE)
@@ -338,8 +409,7 @@ def _levenberg_marquardt(problem: _Problem, start: Tensor, steps: int) -> _Part:
         if not bool(going.all()):
             active, codes, values, gradient = active[going], codes[going], values[going], gradient[going]
             damping, here = damping[going], here.take(going)
-        columns = here.jacobian(codes)
-        curvature = columns.transpose(1, 2) @ columns + here.prior.curvature(codes)
+        curvature = here.curvature(codes)
         scale = curvature.diagonal(dim1=1, dim2=2).mean(1)
         moved = codes - torch.linalg.solve(curvature + (damping * scale)[:, None, None] * eye, gradient)
         new_values, new_gradient = here.gradient(moved)

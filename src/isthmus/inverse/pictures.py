@@ -92,7 +92,7 @@ def denoise(
     clip: bool = False,
     sigma: float | Literal["auto"] | None = None,
     prior: Literal["normal", "gaussian"] = "normal",
-    solver: Solver = "adam",
+    solver: Solver = "bfgs",
     restarts: int = 1,
     uncertainty: bool = False,
     seed: int = 0,
