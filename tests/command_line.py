@@ -24,6 +24,10 @@ PROMISED = [
     *(f"D3.lab.clean.1nn.{digit}" for digit in range(10)),
     *("D4.accuracy_mean", "D4.train_seconds", *(f"D4.accuracy.{digit}" for digit in range(10))),
     *("D6.noisy.psnr", "D6.bottleneck.psnr", "D6.bottleneck.ssim", "study.seconds"),
+    *(f"D7.vae.{name}" for name in ("1nn_mean", "test_mse", "bound_nats", "iwae_nats", "active_units")),
+    *("D8.vae.bound_nats", "D8.vae.iwae_nats", "D8.noisy.psnr", "D8.bottleneck.psnr", "D8.map.psnr", "D8.map.ssim"),
+    *("D8.bottleneck.class_kept", "D8.map.class_kept", "D8.bottleneck_noisy_encoder.psnr", "D8.denoiser.psnr"),
+    *("D8.nlm.psnr", "D8.map.seconds", "D8.map.converged", *(f"D8.map.psnr.{size}" for size in (16, 32, 64))),
 ]
 
 

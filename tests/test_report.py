@@ -78,7 +78,7 @@ def test_page_has_all_exercises_and_needs_nothing_else(study: tuple[Path, dict[s
     text = (study[0] / "report.html").read_text()
     outline = Outline(text)
     sections = [attributes.get("id") for tag, attributes in outline.tags if tag == "section"]
-    assert sections == ["D1", "D2", "D3", "D4", "D5", "D6", "figures"]
+    assert sections == ["D1", "D2", "D3", "D4", "D5", "D6", "D7", "D8", "figures"]
     assert all(name in outline.words for name in study[1])
     assert not re.search(r"\bnan\b", outline.words)
     for _, attributes in outline.tags:

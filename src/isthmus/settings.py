@@ -64,7 +64,7 @@ class VAESettings(Settings):
     latent_dim: int = Field(default=16, gt=0, le=65536)
     architecture: Literal["convolutional", "mlp"] = "convolutional"
     width: int = Field(default=16, gt=0, le=1024)
-    units: int = Field(default=512, gt=0, le=16384)
+    units: int = Field(default=256, gt=0, le=16384)
     hidden: tuple[Annotated[int, Field(gt=0, le=16384)], ...] = Field(default=(1000, 500, 250), min_length=1)
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian"
     sigma: Literal["learned", "optimal"] | PositiveFloat = "optimal"
@@ -77,7 +77,7 @@ class DenoiserSettings(Settings):
     """The network trained to denoise."""
 
     name: Literal["denoiser"] = "denoiser"
-    width: int = Field(default=16, gt=0, le=1024)
+    width: int = Field(default=24, gt=0, le=1024)
 
 
 class ClassifierSettings(Settings):

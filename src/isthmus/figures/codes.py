@@ -7,11 +7,13 @@ from typing import Any
 
 import matplotlib.patheffects as effects
 import numpy as np
+from matplotlib.collections import EllipseCollection
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from isthmus.figures.style import BLUE, INK, PALETTE, PAPER, SHADES, Panel, colour, panel
+from isthmus.figures.style import BLUE, INK, ORANGE, PALETTE, PAPER, SHADES, TOGGLED, Panel, colour, panel
 
+ELLIPSES = 300  # posteriors drawn as ellipses
 MARKERS = ("o", "^", "s")  # a second sign where there are more classes than colours
 
 
@@ -21,8 +23,14 @@ def scatter(
     codes: NDArray[np.float32],
     labels: NDArray[np.int64] | None,
     classes: Sequence[str],
+    *,
+    stds: NDArray[np.float32] | None = None,
 ) -> Panel:
-    """Codes (N, 2), coloured by class; each class is also named at its median."""
+    """Codes (N, 2), coloured by class; each class is also named at its median.
+
+    Arguments: stds: (N, 2) of the posterior of each code; a page can then show their ellipses (one standard deviation)
+    for some of them.
+    """
     with panel(4.4 if labels is None else 4.9) as figure:
         axes = figure.subplots()
         size = 3.0 if len(codes) > 3000 else 9.0
@@ -53,12 +61,37 @@ def scatter(
                 handletextpad=0.0,
                 columnspacing=0.6,
             )
+        toggle = ""
+        if stds is not None:
+            shown = np.linspace(0, len(codes) - 1, min(len(codes), ELLIPSES)).round().astype(int)
+            inks = [INK] * len(shown) if labels is None else [colour(k) for k in labels[shown]]
+            sizes = {"widths": 2 * stds[shown, 0], "heights": 2 * stds[shown, 1], "angles": 0.0}
+            place: dict[str, Any] = {"units": "xy", "offsets": codes[shown], "offset_transform": axes.transData}
+            ellipses = EllipseCollection(**sizes, **place, facecolors="none", edgecolors=inks)
+            ellipses.set(gid=TOGGLED, linewidth=0.8)
+            axes.add_collection(ellipses)
+            toggle = f"ellipses of the posterior (one standard deviation), {len(shown)} of {len(codes):,}"
         axes.set(title=title, xlabel="first number of the code", ylabel="second number of the code")
         axes.set_xlim(*_window(codes[:, 0]))
         axes.set_ylim(*_window(codes[:, 1]))
-    return Panel(
-        name, figure, f"{title}: {len(codes)} codes of test images, a thousandth at each end of an axis left out."
-    )
+    text = f"{title}: {len(codes)} codes of test images, a thousandth at each end of an axis left out."
+    return Panel(name, figure, text, toggle)
+
+
+def marginals(name: str, title: str, codes: NDArray[np.floating]) -> Panel:
+    """How the numbers of codes (N, D) are distributed, an axis a row, beside N(0, 1)."""
+    count = codes.shape[1]
+    with panel(0.7 + 1.25 * count) as figure:
+        rows = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+        x = np.linspace(-4, 4, 201)
+        for i, axes in enumerate(rows):
+            axes.hist(np.clip(codes[:, i], -4, 4), bins=80, range=(-4, 4), density=True, color=BLUE, alpha=0.55)
+            axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE, label="N(0, 1)")
+            axes.set(ylabel=f"axis {i + 1}", yticks=[])
+        rows[0].set_title(title)
+        rows[0].legend(loc="upper right")
+        rows[-1].set_xlabel("a sample of the posterior of each training image")
+    return Panel(name, figure, f"{title}: histograms of {count} numbers over {len(codes)} samples, and the prior.")
 
 
 def class_table(

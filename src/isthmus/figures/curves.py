@@ -56,6 +56,57 @@ def accuracy_curves(name: str, title: str, epochs: Sequence[dict[str, float]], *
     )
 
 
+def bound_curves(name: str, title: str, epochs: Sequence[dict[str, float]], *, best: int) -> Panel:
+    """Both halves of a VAE's loss, one above the other: minus the log-likelihood, and the KL, in nats per image."""
+    with panel(3.9) as figure:
+        upper, lower = figure.subplots(2, sharex=True)
+        _two_lines(upper, epochs, "reconstruction", best)
+        upper.set(title=title, ylabel="\u2212log p(x|z) (nats)")
+        upper.legend(loc="upper right")
+        _two_lines(lower, epochs, "kl", best)
+        lower.set(xlabel="epoch", ylabel="KL (nats)")
+    return Panel(name, figure, f"{title}: reconstruction and KL over {len(epochs)} epochs, best epoch {best}.")
+
+
+def by_size(
+    name: str,
+    title: str,
+    sizes: Sequence[int],
+    series: Mapping[str, tuple[Sequence[float], str]],
+    levels: Mapping[str, float],
+) -> Panel:
+    """PSNR against the size of the code. series: label -> (a value a size, colour). levels: methods without a code."""
+    with panel(3.7) as figure:
+        axes = figure.subplots()
+        places = np.arange(len(sizes))
+        for i, (label, (values, ink)) in enumerate(series.items()):
+            axes.plot(places, values, "-" + MARKERS[i % len(MARKERS)], color=ink, markersize=5, label=label)
+        dashes = [(0, (4, 3)), (0, (1, 2)), (0, (5, 2, 1, 2)), (0, (8, 3))]
+        for i, (label, value) in enumerate(levels.items()):
+            axes.axhline(value, color=INK, linewidth=1, linestyle=dashes[i % len(dashes)], label=label)
+        axes.set_xticks(places, [str(size) for size in sizes])
+        axes.set(title=title, xlabel="numbers in the code", ylabel="PSNR (dB)", xlim=(-0.15, len(sizes) - 0.85))
+        axes.grid(axis="y")
+        figure.legend(loc="outside lower center", ncols=2, handlelength=2.2, columnspacing=1.0)
+    return Panel(name, figure, f"{title}, for codes of {', '.join(map(str, sizes))} numbers: {', '.join(series)}.")
+
+
+def objective_path(name: str, title: str, path: NDArray[np.floating]) -> Panel:
+    """The MAP objective above its end, image by image (T + 1, N): median and the middle eight tenths, in nats."""
+    above = path - path.min(0)
+    steps = np.arange(len(path))
+    low, middle, high = np.maximum(np.quantile(above, [0.1, 0.5, 0.9], axis=1), 1e-3)
+    with panel(2.9) as figure:
+        axes = figure.subplots()
+        axes.fill_between(steps, low, high, color=BLUE, alpha=0.25, linewidth=0, label="eight images of ten")
+        axes.plot(steps, middle, color=BLUE, label="median")
+        axes.set(title=title, xlabel="step", ylabel="nats above its end", yscale="log")
+        axes.set_ylim(1e-3, None)
+        axes.grid()
+        axes.legend(loc="upper right")
+    return Panel(name, figure, f"{title}: over {len(path) - 1} steps, {path.shape[1]} images.")
+
+
 def by_class(
     name: str,
     title: str,

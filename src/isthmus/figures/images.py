@@ -32,10 +32,18 @@ def rows(name: str, title: str, columns: Sequence[str], pictures: Mapping[str, T
     return Panel(name, figure, f"{title}: {', '.join(pictures)}; classes {', '.join(columns)}.")
 
 
-def manifold(name: str, title: str, grid: Grid, pictures: Tensor, strip: NDArray[np.float32] | None) -> Panel:
+def manifold(
+    name: str,
+    title: str,
+    grid: Grid,
+    pictures: Tensor,
+    strip: NDArray[np.float32] | None,
+    *,
+    unit: str = "number of the code",
+) -> Panel:
     """The decoder's picture in each cell of a grid (R, R, C, H, W), cells without data tinted, density as contours.
 
-    Arguments: strip: codes (steps, 2) of a walk, drawn as a line.
+    Arguments: strip: codes (steps, 2) of a walk, drawn as a line. unit: what the axes count.
     """
     size = pictures.shape[0]
     flat = pictures.reshape(size, size, *pictures.shape[2:])
@@ -61,13 +69,31 @@ def manifold(name: str, title: str, grid: Grid, pictures: Tensor, strip: NDArray
             handles += line
         axes.set(
             title=title,
-            xlabel="first number of the code",
-            ylabel="second number",
+            xlabel=f"first {unit}",
+            ylabel=f"second {unit}",
             xlim=(left, right),
             ylim=(bottom, top),
         )
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=1.6, columnspacing=1.0)
     return Panel(name, figure, f"{title}: {size} by {size} decoded codes, tinted where no training code lies.")
+
+
+def blocks(name: str, title: str, columns: Sequence[str], groups: Mapping[str, Mapping[str, Tensor]]) -> Panel:
+    """Groups of rows of pictures, {group: {label: (K, C, H, W)}}, each under its name. Clipped to [0, 1]."""
+    stacks = {group: np.stack([_colour(p) for p in rows.values()]) for group, rows in groups.items()}
+    height, width = next(iter(stacks.values())).shape[2:4]
+    each = [(PANEL - 1.0) * len(stack) * height / (len(columns) * width) for stack in stacks.values()]
+    with panel(0.5 + sum(each) + 0.32 * len(each)) as figure:
+        places = figure.subplots(len(stacks), 1, squeeze=False, height_ratios=each)[:, 0]
+        for axes, (group, stack) in zip(places, stacks.items(), strict=True):
+            axes.imshow(_tile(stack), interpolation="none")
+            axes.set_xticks([])
+            axes.set_yticks(_centres(len(stack), height), list(groups[group]))
+            axes.set_title(group, fontsize=9, loc="left")
+            _bare(axes)
+        figure.suptitle(title, fontsize=10)
+    text = "; ".join(f"{group}: {', '.join(rows)}" for group, rows in groups.items())
+    return Panel(name, figure, f"{title}. {text}; classes {', '.join(columns)}.")
 
 
 def strip(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Panel:
@@ -86,7 +112,9 @@ def strip(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Pan
 
 def _ringed(grid: Grid) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64]]:
     """Places and counts of a grid with a ring of empty cells around it, so that contours close."""
-    x, y = grid.codes[0, :, 0], grid.codes[:, 0, 1]
+    size = len(grid.counts)
+    left, right, bottom, top = grid.extent
+    x, y = (low + (high - low) * (np.arange(size) + 0.5) / size for low, high in ((left, right), (top, bottom)))
     x, y = (np.concatenate([[2 * a[0] - a[1]], a, [2 * a[-1] - a[-2]]]) for a in (x, y))
     return x, y, np.pad(grid.counts, 1)
 

@@ -35,6 +35,7 @@ PALETTE = (
     "#717581",
     "#94a4a2",
 )
+TOGGLED = "toggled"
 BLUE, ORANGE, RED, PURPLE = PALETTE[0], PALETTE[6], PALETTE[2], PALETTE[4]
 MODEL_COLOURS = {"pca": PALETTE[8], "lab": BLUE, "strong": ORANGE, "published": RED}
 # From clear to blue: the page shines through, and ink is legible on it in light and in dark.
@@ -70,11 +71,15 @@ RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawn figure with the name of its file and a sentence for those who cannot see it."""
+    """A drawn figure with the name of its file and a sentence for those who cannot see it.
+
+    toggle: what a page lets its reader switch on: the artists with the gid TOGGLED, hidden at first. Empty for nothing.
+    """
 
     name: str
     figure: Figure
     description: str
+    toggle: str = ""
 
 
 @contextmanager
@@ -98,6 +103,7 @@ def svg(drawn: Panel) -> str:
     for marker, variable in ((INK, "var(--ink)"), (RULE, "var(--rule)"), (PAPER, "var(--paper)")):
         text = text.replace(marker, variable)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{drawn.name}-", text)  # ids are shared by a whole page
+    text = text.replace(f'id="{drawn.name}-{TOGGLED}"', 'class="toggled"')
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     width = re.search(r'width="([\d.]+)pt"', text)
     assert width is not None, "matplotlib writes the width in points"
@@ -112,8 +118,14 @@ def svg(drawn: Panel) -> str:
 
 
 def files(drawn: Panel) -> dict[str, bytes]:
-    """The figure as files on a white ground: {"<name>.png": ..., "<name>.svg": ...}."""
-    return {f"{drawn.name}.{kind}": _render(drawn, kind, transparent=False) for kind in ("png", "svg")}
+    """The figure as files on a white ground, without what a page toggles: {"<name>.png": ..., "<name>.svg": ...}."""
+    toggled = drawn.figure.findobj(lambda artist: artist.get_gid() == TOGGLED)
+    for artist in toggled:
+        artist.set_visible(False)
+    content = {f"{drawn.name}.{kind}": _render(drawn, kind, transparent=False) for kind in ("png", "svg")}
+    for artist in toggled:
+        artist.set_visible(True)
+    return content
 
 
 def _render(drawn: Panel, kind: str, *, transparent: bool) -> bytes:

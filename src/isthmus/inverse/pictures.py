@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from isthmus.data.degrade import Degradation, Identity, Mask, Recipe, add_noise, estimate_noise
+from isthmus.data.degrade import Degradation, Mask, Recipe, add_noise, estimate_noise
 from isthmus.data.pictures import Pictures, load_pictures
 from isthmus.errors import InputError
 from isthmus.inverse.bottleneck import restore as through_bottleneck
@@ -76,8 +76,9 @@ def denoise_into(
     if damaged and recipe.kind == "lowres":
         height, width = -(-height // int(recipe.amount)), -(-width // int(recipe.amount))
     pictures = load_pictures(source, (channels, height, width), resize=resize)
+    job = _plan(run, pictures, recipe=recipe, damaged=damaged, **options)
     with claim(folder, marker="table.csv", resume=False, overwrite=overwrite):
-        restored = denoise(run, pictures, recipe=recipe, damaged=damaged, **options)
+        restored = _carry_out(job)
         write_restored(restored, pictures, folder, damaged=damaged)
     return restored, pictures
 
@@ -104,57 +105,21 @@ def denoise(
     recipe's, else the decoder's own. prior: N(0, I), which a VAE has, or a Gaussian fitted to the run's training codes.
     Raises: InputError for a run that cannot do this, a sigma not above 0, a damage that cannot be undone unseen.
     """
-    network = run.network()
-    _check_use(run, network, method, recipe, uncertainty)
-    shape = tuple(run.config()["image_shape"])
-    generator = torch.Generator().manual_seed(seed)
-    operator: Degradation = Identity()
-    measured = pictures.images
-    if damaged and recipe.kind == "mask":
-        raise InputError(
-            "Which pixels of a damaged image are missing cannot be told from it: without --damaged the images are "
-            "masked here, and restored."
-        )
-    if recipe.kind != "noise":
-        operator = recipe.build(shape, count=len(measured), generator=generator)
-    if not damaged:
-        measured = operator.apply(measured)
-        if recipe.sigma:
-            measured = add_noise(measured, recipe.sigma, generator=generator)
-            if isinstance(operator, Mask):
-                measured = operator.apply(measured)
-        measured = measured.clamp(0, 1) if clip else measured
-    assumed, origin = _sigma(measured, operator, network, recipe, sigma)
-    std, columns = None, {}
-    if method == "map":
-        assert isinstance(network, VAE | Autoencoder)
-        density = _prior(run, network, prior)
-        found = restore(
-            network,
-            measured,
-            sigma=assumed,
-            degradation=operator,
-            prior=density,
-            solver=solver,
-            restarts=restarts,
-            generator=generator,
-        )
-        images = found.images.clamp(0, 1)
-        columns = {"objective": found.objective, "converged": found.converged, "steps": found.steps}
-        if uncertainty:
-            own = network.sigma if isinstance(network, VAE) and network.likelihood == "gaussian" else 0.0
-            std = laplace(
-                decoder(network), found.codes, prior=density, sigma=assumed, degradation=operator, decoder_sigma=own
-            ).std
-            columns["mean_std"] = std.flatten(1).mean(1)
-    else:
-        assert not isinstance(network, Classifier)
-        images = through_bottleneck(network, operator.guess(measured))
-    before = after = None
-    if not damaged:
-        after = psnr(images, pictures.images)
-        before = psnr(measured, pictures.images) if measured.shape == pictures.images.shape else None
-    return Restored(measured, images, assumed, origin, before, after, columns, std)
+    job = _plan(
+        run,
+        pictures,
+        method=method,
+        recipe=recipe,
+        damaged=damaged,
+        clip=clip,
+        sigma=sigma,
+        prior=prior,
+        solver=solver,
+        restarts=restarts,
+        uncertainty=uncertainty,
+        seed=seed,
+    )
+    return _carry_out(job)
 
 
 def write_restored(restored: Restored, pictures: Pictures, folder: Path, *, damaged: bool) -> None:
@@ -170,6 +135,105 @@ def write_restored(restored: Restored, pictures: Pictures, folder: Path, *, dama
     if restored.std is not None:
         write_arrays(folder / "uncertainty.npz", {"std": restored.std.numpy(), "names": np.array(pictures.names)})
     write_bytes(folder / "table.csv", _table(restored, pictures, names).encode())
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that is needed to restore, checked; nothing in it can be refused any more."""
+
+    network: Network
+    measured: Tensor
+    whole: Tensor | None
+    operator: Degradation
+    sigma: Tensor
+    sigma_from: str
+    prior: Density | None
+    solver: Solver
+    restarts: int
+    uncertainty: bool
+    generator: torch.Generator
+
+
+def _plan(
+    run: Run,
+    pictures: Pictures,
+    *,
+    method: Method,
+    recipe: Recipe,
+    damaged: bool = False,
+    clip: bool = False,
+    sigma: float | Literal["auto"] | None = None,
+    prior: Literal["normal", "gaussian"] = "normal",
+    solver: Solver = "bfgs",
+    restarts: int = 1,
+    uncertainty: bool = False,
+    seed: int = 0,
+) -> _Job:
+    """Refuse what cannot be done, damage what is whole, settle the noise."""
+    network = run.network()
+    _check_use(run, network, method, recipe, uncertainty)
+    if damaged and recipe.kind == "mask":
+        raise InputError(
+            "Which pixels of a damaged image are missing cannot be told from it: without --damaged the images are "
+            "masked here, and restored."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    shape = tuple(run.config()["image_shape"])
+    operator = recipe.build(shape, count=len(pictures.images), generator=generator)
+    measured = pictures.images
+    if not damaged:
+        measured = operator.apply(measured)
+        if recipe.sigma:
+            measured = add_noise(measured, recipe.sigma, generator=generator)
+            if isinstance(operator, Mask):
+                measured = operator.apply(measured)
+        measured = measured.clamp(0, 1) if clip else measured
+    assumed, origin = _sigma(measured, operator, network, recipe, sigma)
+    density = None
+    if method == "map":
+        assert isinstance(network, VAE | Autoencoder)
+        density = _prior(run, network, prior)
+    return _Job(
+        network,
+        measured,
+        None if damaged else pictures.images,
+        operator,
+        assumed,
+        origin,
+        density,
+        solver,
+        restarts,
+        uncertainty,
+        generator,
+    )
+
+
+def _carry_out(job: _Job) -> Restored:
+    std, columns = None, {}
+    if job.prior is None:
+        assert not isinstance(job.network, Classifier)
+        images = through_bottleneck(job.network, job.operator.guess(job.measured))
+    else:
+        assert isinstance(job.network, VAE | Autoencoder)
+        problem: dict[str, Any] = {"prior": job.prior, "sigma": job.sigma, "degradation": job.operator}
+        search: dict[str, Any] = {"solver": job.solver, "restarts": job.restarts, "generator": job.generator}
+        found = restore(job.network, job.measured, **problem, **search)
+        images = found.images.clamp(0, 1)
+        columns = {"objective": found.objective, "converged": found.converged, "steps": found.steps}
+        if job.uncertainty:
+            own = _own_sigma(job.network) or 0.0
+            std = laplace(decoder(job.network), found.codes, **problem, decoder_sigma=own).std
+            columns["mean_std"] = std.flatten(1).mean(1)
+    before = after = None
+    if job.whole is not None:
+        after = psnr(images, job.whole)
+        before = psnr(job.measured, job.whole) if job.measured.shape == job.whole.shape else None
+    return Restored(job.measured, images, job.sigma, job.sigma_from, before, after, columns, std)
+
+
+def _own_sigma(network: Network) -> float | None:
+    """The noise a VAE's Gaussian decoder expects of an image; None for other networks."""
+    return network.sigma if isinstance(network, VAE) and network.likelihood == "gaussian" else None
 
 
 def _check_use(run: Run, network: Network, method: Method, recipe: Recipe, uncertainty: bool) -> None:
@@ -211,7 +275,7 @@ def _sigma(
         if not 0 < sigma < math.inf:
             raise InputError(f"--sigma is a standard deviation above 0, on the [0, 1] scale, or auto; got {sigma}.")
         return torch.full((len(measured),), float(sigma)), "given"
-    own = network.sigma if isinstance(network, VAE) and network.likelihood == "gaussian" else LEAST_SIGMA
+    own = _own_sigma(network) or LEAST_SIGMA
     if sigma is None and recipe.sigma:
         return torch.full((len(measured),), recipe.sigma), "of the noise added"
     if sigma is None and recipe.kind != "noise":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class Grid:
     """A regular grid over the plane of codes.
 
     codes: (R, R, 2), row 0 at the top, the largest second number. counts: (R, R) training codes in the cell around
-    each. extent: (left, right, bottom, top) of the whole, cells included, as matplotlib takes it.
+    each. extent: (left, right, bottom, top) of the whole, cells included, as matplotlib takes it: in units of the code,
+    or in quantiles of N(0, 1) if it is a `quantile_grid`.
     """
 
     codes: NDArray[np.float32]
@@ -51,6 +53,32 @@ def grid(codes: NDArray[np.floating], *, size: int = 20, tail: float = 0.005) ->
     counts = np.histogram2d(codes[:, 0], codes[:, 1], bins=edges)[0].T[::-1]
     extent = (edges[0][0], edges[0][-1], edges[1][0], edges[1][-1])
     return Grid(points, counts.astype(np.int64), tuple(float(e) for e in extent))  # type: ignore[arg-type]
+
+
+def quantile_grid(codes: NDArray[np.floating], *, size: int = 20) -> Grid:
+    """A grid whose cells all hold the same share of N(0, I): codes at its quantiles (Kingma and Welling 2014, fig. 4).
+
+    Arguments: codes: (N, 2), counted by cell. Its extent is (0, 1, 0, 1), the quantiles.
+    Raises: ValueError if the codes are not of two numbers.
+
+    >>> quantile_grid(np.zeros((1, 2)), size=3).codes[1, 1]
+    array([0., 0.], dtype=float32)
+    """
+    if codes.ndim != 2 or codes.shape[1] != 2:
+        raise ValueError(f"A grid needs codes (N, 2), got {codes.shape}.")
+    steps = norm.ppf((np.arange(size) + 0.5) / size)
+    points = np.stack(np.meshgrid(steps, steps[::-1]), axis=-1).astype(np.float32)
+    places = norm.cdf(codes.astype(np.float64))
+    edges = np.linspace(0, 1, size + 1)
+    counts = np.histogram2d(places[:, 0], places[:, 1], bins=[edges, edges])[0].T[::-1]
+    return Grid(points, counts.astype(np.int64), (0.0, 1.0, 0.0, 1.0))
+
+
+def uneven(grid: Grid) -> float:
+    """Total variation distance between the counts of a quantile grid and the prior, which fills its cells evenly: from
+    0 to 1. Even samples of the prior itself differ from it a little; compare with theirs."""
+    shares = grid.counts / max(1, grid.counts.sum())
+    return float(0.5 * np.abs(shares - 1 / grid.counts.size).sum())
 
 
 def middle(codes: NDArray[np.floating]) -> NDArray[np.floating]:

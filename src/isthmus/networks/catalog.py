@@ -49,7 +49,7 @@ NETWORKS = {
     ),
     "denoiser": Entry(
         Denoiser,
-        TrainingSettings(epochs=3, batch_size=64, learning_rate=4e-3, schedule="one-cycle", noise=0.25),
+        TrainingSettings(epochs=4, batch_size=128, learning_rate=4e-3, schedule="one-cycle", noise=0.25),
         "U-net trained from noisy to clean images; training.noise says how noisy",
     ),
     "classifier": Entry(

@@ -1,11 +1,13 @@
 """A network trained to denoise: x_hat = y - N(y), a small U-net (Ronneberger, Fischer and Brox 2015).
 
-Two halvings and two doublings with skip connections; it predicts the noise, which is subtracted (Zhang et al. 2017).
-It needs the degradation in advance, which is what it is compared with other methods for.
+Three halvings and three doublings with skip connections, all in strided convolutions, so that nothing runs at full size
+but the first and last; it predicts the noise, which is subtracted (Zhang et al. 2017). It has to know the damage in
+advance: that is what it is compared with other methods for.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar, Literal, final
 
 import torch
@@ -14,9 +16,9 @@ from torch import Tensor, nn
 
 from isthmus.metrics import mse
 from isthmus.networks.autoencoder import ImageShape
-from isthmus.networks.convolution import Crop, Pad, UpsampleConv2d, check_size
+from isthmus.networks.convolution import Crop, Pad, check_size
 
-MULTIPLE = 4  # sides are padded to a multiple of this
+MULTIPLE = 8  # sides are padded to a multiple of this
 
 
 @final
@@ -25,18 +27,18 @@ class Denoiser(nn.Module):
 
     target: ClassVar[Literal["images"]] = "images"
 
-    def __init__(self, image_shape: ImageShape, *, width: int = 16):
+    def __init__(self, image_shape: ImageShape, *, width: int = 24):
         super().__init__()
         channels, height, width_px = image_shape
         check_size(height, width_px)
         self.image_shape = image_shape
         self.pad = Pad(*(-(-side // MULTIPLE) * MULTIPLE for side in (height, width_px)))
         self.crop = Crop(height, width_px)
-        self.enter = _twice(channels, width)
-        self.down = nn.ModuleList([_twice(width, 2 * width), _twice(2 * width, 4 * width)])
-        self.grow = nn.ModuleList([UpsampleConv2d(4 * width, 2 * width), UpsampleConv2d(2 * width, width)])
-        self.up = nn.ModuleList([_twice(4 * width, 2 * width), _twice(2 * width, width)])
-        self.leave = nn.Conv2d(width, channels, 3, padding=1)
+        sizes = [channels, width, 2 * width, 4 * width]
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 4, stride=2, padding=1) for a, b in pairwise(sizes))
+        grown = list(pairwise(reversed(sizes)))
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, stride=2, padding=1) for a, b in grown)
+        self.join = nn.ModuleList(nn.Conv2d(2 * b, b, 3, padding=1) for _, b in grown[:-1])
 
     def forward(self, images: Tensor) -> Tensor:
         """Restore: (B, C, H, W) -> the same shape, not clipped. Raises: ValueError for another shape."""
@@ -44,14 +46,15 @@ class Denoiser(nn.Module):
             raise ValueError(
                 f"This network takes images {self.image_shape}, got {tuple(images.shape[1:])}: resize them."
             )
-        x = self.enter(self.pad(images))
+        x = self.pad(images)
         passed = []
         for down in self.down:
+            x = F.silu(down(x))
             passed.append(x)
-            x = down(F.max_pool2d(x, 2))
-        for grow, up in zip(self.grow, self.up, strict=True):
-            x = up(torch.cat([grow(x), passed.pop()], 1))
-        noise: Tensor = self.crop(self.leave(x))
+        passed.pop()
+        for grow, join in zip(self.grow, self.join, strict=False):
+            x = F.silu(join(torch.cat([F.silu(grow(x)), passed.pop()], 1)))
+        noise: Tensor = self.crop(self.grow[-1](x))
         return images - noise
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
@@ -61,11 +64,3 @@ class Denoiser(nn.Module):
     def score(self, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """One value an image, (B,): the loss alone."""
         return {"loss": mse(self(images), targets)}
-
-
-def _twice(before: int, after: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for channels in (before, after):
-        convolution = nn.Conv2d(channels, after, 3, padding=1, bias=False)
-        layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(*layers)

@@ -255,7 +255,7 @@ def vae(
     latent_dim: int = 16,
     architecture: Literal["convolutional", "mlp"] = "convolutional",
     width: int = 16,
-    units: int = 512,
+    units: int = 256,
     hidden: Sequence[int] = (1000, 500, 250),
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
     sigma: float | Literal["learned", "optimal"] = "optimal",

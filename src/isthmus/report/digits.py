@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from isthmus.figures import codes, curves, images
 from isthmus.figures.style import BLUE, MODEL_COLOURS, ORANGE, PURPLE, RED
+from isthmus.report.digits_vae import columns_of, restoration_section, variational_section
 from isthmus.report.page import Page, Section, Table
 from isthmus.runs import versions
 from isthmus.studies import findings
@@ -18,7 +19,6 @@ from isthmus.studies.digits import (
     PUBLISHED_1NN,
     PUBLISHED_CLASSIFIER,
     DigitsResult,
-    examples_of,
 )
 from isthmus.studies.study import Study
 
@@ -30,7 +30,7 @@ def digits_page(study: Study, result: DigitsResult) -> Page:
     sections = [_d1(result), _d2(result)]
     if result.d3 is not None and result.d4 is not None:
         sections += [_d3(result), _d4(result)]
-    sections += [_d5(result), _d6(result)]
+    sections += [_d5(result), _d6(result), variational_section(result), restoration_section(result)]
     made = versions()
     return Page(
         title=f"What two numbers keep of an image: {result.data.name.replace('mnist', 'MNIST')}",
@@ -82,7 +82,7 @@ def _facts(study: Study, result: DigitsResult) -> dict[str, str]:
     facts = {
         "Images": f"{len(parts.train):,} to train, {len(parts.validation):,} to choose by, {len(parts.test):,} to test",
         "Classes": ", ".join(result.data.classes) or "none",
-        "Noise": f"standard deviation {study.settings.noise} in [0, 1] units, not clipped (D3, D6)",
+        "Noise": f"standard deviation {study.settings.noise} in [0, 1] units, not clipped (D3, D6, D8)",
         "Training": (
             f"{duration(sum(run.seconds for run in result.runs.values()))} on {study.device}, seed "
             f"{study.settings.seed}"
@@ -116,7 +116,7 @@ def _runs_table(result: DigitsResult) -> Table:
 
 
 def _d1(result: DigitsResult) -> Section:
-    found, classes = result.d1, _columns(result)
+    found, classes = result.d1, columns_of(result)
     panels = [
         images.rows(
             "D1-reconstructions",
@@ -317,7 +317,9 @@ def _d6(result: DigitsResult) -> Section:
         "clean": found.clean,
     }
     panels = [
-        images.rows("D6-denoising", f"noise of standard deviation {found.sigma}, restored", _columns(result), pictures)
+        images.rows(
+            "D6-denoising", f"noise of standard deviation {found.sigma}, restored", columns_of(result), pictures
+        )
     ]
     rows, columns = [], []
     for name, quality in found.quality.items():
@@ -344,14 +346,6 @@ def _d6(result: DigitsResult) -> Section:
 
 def _names(result: DigitsResult) -> dict[str, str]:
     return {"noisy": "noisy image", "pca": result.pca_name, "lab": "lab's network", "strong": "stronger network"}
-
-
-def _columns(result: DigitsResult) -> list[str]:
-    chosen = examples_of(result.parts.test)
-    labels = result.parts.test.labels
-    return (
-        [str(i + 1) for i in range(len(chosen))] if labels is None else [result.data.classes[labels[i]] for i in chosen]
-    )
 
 
 def _short(name: str) -> str:

@@ -1,12 +1,11 @@
-"""The study of digits, exercises D1 to D6: an autoencoder with a code of two numbers, what its code knows, and what
-the bottleneck does to noise; beside it a stronger autoencoder, the exact PCA of the same size, and a classifier.
+"""The study of digits: D1 to D6 here, an autoencoder with a code of two numbers, what its code knows, and what the
+bottleneck does to noise, beside a stronger autoencoder, exact PCA and a classifier; D7 and D8 in files of their own.
 
 Any images can take the digits' place. Without labels, whatever needs them is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -15,20 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet, Split, split
 from isthmus.inverse.bottleneck import Quality, quality, restore
 from isthmus.latent.manifold import Grid, grid, middle, walk
 from isthmus.latent.neighbours import NeighbourAccuracy, neighbour_accuracy
 from isthmus.latent.separability import Clipping, clipping, pairwise_overlap
-from isthmus.metrics import accuracy_per_class, confusion, wilson_interval
+from isthmus.metrics import accuracy_per_class, wilson_interval
 from isthmus.networks.apply import classify, decode, encode, reconstruct, to_float
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import NETWORKS
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.pca import principal_components
 from isthmus.settings import ClassifierSettings, LabSettings, StrongSettings, TrainingSettings
+from isthmus.studies import restoration, variational
+from isthmus.studies.restoration import Restoration, run_restoration
+from isthmus.studies.samples import add_noise_to, confusion_of, examples_of
 from isthmus.studies.study import Study, budget
+from isthmus.studies.variational import Variational, run_variational
 from isthmus.training.diagnosis import Diagnosis, diagnose
 from isthmus.training.job import Trained
 from isthmus.training.loop import TRAIN_SAMPLE, score
@@ -135,6 +137,8 @@ class DigitsResult:
     d4: Classification | None
     d5: Manifold
     d6: Denoising
+    d7: Variational
+    d8: Restoration
     figures: dict[str, float | None] = field(default_factory=dict)
 
     @property
@@ -181,7 +185,10 @@ def run_digits(study: Study, images: ImageSet) -> DigitsResult:
     d3 = _neighbours(networks, train_codes, test_codes, parts, sigma=study.settings.noise, seed=study.settings.seed)
     d5 = _manifold(networks["lab"], train_codes["lab"], parts.train, judge)
     d6 = _denoising(networks, parts.test, judge, sigma=study.settings.noise, seed=study.settings.seed)
-    result = DigitsResult(images, parts, duplicates, optimum.exact, runs, d1, d2, d3, d4, d5, d6)
+    d7 = run_variational(study, parts)
+    d8 = run_restoration(study, parts, judge)
+    runs |= {name: reading.run for name, reading in d7.readings.items()} | d8.runs
+    result = DigitsResult(images, parts, duplicates, optimum.exact, runs, d1, d2, d3, d4, d5, d6, d7, d8)
     result.figures.update(figures(result))
     return result
 
@@ -213,7 +220,7 @@ def figures(result: DigitsResult) -> dict[str, float | None]:
         named[f"D6.{public}.psnr"], named[f"D6.{public}.ssim"] = measured.psnr, measured.ssim
         if result.d6.kept is not None:
             named[f"D6.{public}.class_kept"] = result.d6.kept[name]
-    return named
+    return named | variational.figures(result.d7) | restoration.figures(result.d8)
 
 
 def _train(study: Study, name: str, model: LabSettings | StrongSettings, parts: Split) -> Trained:
@@ -234,7 +241,7 @@ def _classification(study: Study, parts: Split) -> Classification:
         runs["classifier-remedy"] = study.train("classifier-remedy", model, training, parts)
     validation = {name: run.epochs[run.best_epoch - 1]["validation_accuracy"] for name, run in runs.items()}
     chosen = max(validation, key=lambda name: validation[name])
-    counts = _confusion(cast(Classifier, runs[chosen].network), parts.test.images, parts.test)
+    counts = confusion_of(cast(Classifier, runs[chosen].network), parts.test.images, parts.test)
     per_class = accuracy_per_class(counts).numpy()
     right, total = int(counts.trace()), int(counts.sum())
     return Classification(
@@ -259,12 +266,6 @@ def _remedy(
     return "shifts of up to 2 pixels and label smoothing", smoothed, training.model_copy(update=REGULARISED)
 
 
-def _confusion(judge: Classifier, images: NDArray[np.generic] | Tensor, part: ImageSet) -> Tensor:
-    assert part.labels is not None
-    predicted = classify(judge, images).argmax(1)
-    return confusion(predicted, torch.from_numpy(part.labels), classes=len(part.classes))
-
-
 def _reconstructions(networks: dict[str, Autoencoder], test: ImageSet, judge: Classifier | None) -> Reconstructions:
     examples = examples_of(test)
     pixels = torch.from_numpy(test.images)
@@ -275,7 +276,7 @@ def _reconstructions(networks: dict[str, Autoencoder], test: ImageSet, judge: Cl
         errors[name] = score(network, pixels.to(next(network.parameters()).device), None)["loss"]
         if judge is not None:
             restored = reconstruct(network, test.images).clamp(0, 1)
-            kept[name] = accuracy_per_class(_confusion(judge, restored, test)).numpy()
+            kept[name] = accuracy_per_class(confusion_of(judge, restored, test)).numpy()
     return Reconstructions(to_float(pixels[examples]), reconstructed, errors, kept or None)
 
 
@@ -341,7 +342,7 @@ def _denoising(
     images = {"noisy": noisy, **{name: restore(networks[name], noisy) for name in AUTOENCODERS}}
     kept = None
     if judge is not None:
-        shares = {name: _confusion(judge, x, test) for name, x in images.items()}
+        shares = {name: confusion_of(judge, x, test) for name, x in images.items()}
         kept = {name: float(accuracy_per_class(counts).nanmean()) for name, counts in shares.items()}
     return Denoising(
         sigma,
@@ -351,18 +352,3 @@ def _denoising(
         {name: quality(x, clean) for name, x in images.items()},
         kept,
     )
-
-
-def examples_of(images: ImageSet, *, most: int = 10) -> NDArray[np.int64]:
-    """Positions of the first image of each class, or of the first ten images of an unlabelled set."""
-    if images.labels is None:
-        return np.arange(min(most, len(images)))
-    firsts = [np.flatnonzero(images.labels == k)[:1] for k in range(len(images.classes))]
-    return np.concatenate(firsts)[:most]
-
-
-def add_noise_to(images: ImageSet, sigma: float, *, seed: Sequence[int]) -> Tensor:
-    """All images with Gaussian noise that depends on the seed alone: (N, C, H, W) float32, not clipped."""
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-    return add_noise(to_float(torch.from_numpy(images.images)), sigma, generator=generator)

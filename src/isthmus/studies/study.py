@@ -23,6 +23,7 @@ from pydantic import Field
 from isthmus.data.imageset import Split
 from isthmus.errors import InputError, RunExistsError
 from isthmus.machine import environment
+from isthmus.networks.catalog import Network
 from isthmus.runs import Run, State, claim, read_json, storage_error, write_bytes, write_json
 from isthmus.settings import (
     DataSettings,
@@ -105,15 +106,30 @@ class Study:
         except OSError as error:
             raise storage_error(path, error) from error
 
-    def train(self, name: str, model: ModelSettings, training: TrainingSettings, parts: Split) -> Trained:
-        """Train the run `name` of this study, or load it if it is finished."""
-        settings = RunSettings(data=self.settings.data, model=model, training=training, seed=self.settings.seed)
+    def train(
+        self,
+        name: str,
+        model: ModelSettings,
+        training: TrainingSettings,
+        parts: Split,
+        *,
+        start: tuple[str, Network] | None = None,
+    ) -> Trained:
+        """Train the run `name` of this study, or load it if it is finished.
+
+        Arguments: start: a run of this study by its name, and its network, whose weights to begin with.
+        """
+        begun = {} if start is None else {"start": start[0]}
+        settings = RunSettings(
+            data=self.settings.data, model=model, training=training, seed=self.settings.seed, **begun
+        )
         run = Run(self.folder / "runs" / name)
         if run.finished:
             self.say(f"{name}: finished before, taken as it is")
         with self.reporter.progress(name) as progress:
             done = not run.finished
-            trained = train_run(run, settings, parts, device=self.device, progress=progress)
+            network = None if start is None else start[1]
+            trained = train_run(run, settings, parts, device=self.device, start=network, progress=progress)
         if done:
             self.say(f"{name}: {len(trained.epochs)} epochs in {trained.seconds:.0f} s")
         return trained
