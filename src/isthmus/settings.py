@@ -77,7 +77,7 @@ class DenoiserSettings(Settings):
     """The network trained to denoise."""
 
     name: Literal["denoiser"] = "denoiser"
-    width: int = Field(default=24, gt=0, le=1024)
+    width: int = Field(default=16, gt=0, le=1024)
 
 
 class ClassifierSettings(Settings):

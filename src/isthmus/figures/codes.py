@@ -83,9 +83,10 @@ def marginals(name: str, title: str, codes: NDArray[np.floating]) -> Panel:
     count = codes.shape[1]
     with panel(0.7 + 1.25 * count) as figure:
         rows = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-        x = np.linspace(-4, 4, 201)
+        end = max(3.5, *np.abs(_window(codes.ravel())))
+        x = np.linspace(-end, end, 201)
         for i, axes in enumerate(rows):
-            axes.hist(np.clip(codes[:, i], -4, 4), bins=80, range=(-4, 4), density=True, color=BLUE, alpha=0.55)
+            axes.hist(codes[:, i], bins=80, range=(-end, end), density=True, color=BLUE, alpha=0.55)
             axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE, label="N(0, 1)")
             axes.set(ylabel=f"axis {i + 1}", yticks=[])
         rows[0].set_title(title)

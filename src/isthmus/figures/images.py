@@ -40,10 +40,11 @@ def manifold(
     strip: NDArray[np.float32] | None,
     *,
     unit: str = "number of the code",
+    contours: bool = True,
 ) -> Panel:
-    """The decoder's picture in each cell of a grid (R, R, C, H, W), cells without data tinted, density as contours.
+    """The decoder's picture in each cell of a grid (R, R, C, H, W), cells without data tinted.
 
-    Arguments: strip: codes (steps, 2) of a walk, drawn as a line. unit: what the axes count.
+    Arguments: strip: codes (steps, 2) of a walk, drawn as a line. unit: what the axes count. contours: of density.
     """
     size = pictures.shape[0]
     flat = pictures.reshape(size, size, *pictures.shape[2:])
@@ -59,7 +60,7 @@ def manifold(
         styles = {0.9: ("#92dadd", "--"), 0.5: ("#92dadd", "-")}
         handles: list[object] = [Patch(color="#582600", label="no training code")]
         levels = grid.levels(tuple(styles))
-        for share, (ink, dashes) in styles.items():
+        for share, (ink, dashes) in styles.items() if contours else ():
             axes.contour(x, y, counts, levels=[levels[share]], colors=[ink], linestyles=[dashes], linewidths=1.4)
             handles.append(axes.plot([], [], dashes, color=ink, label=f"densest {share:.0%} of codes")[0])
         if strip is not None:

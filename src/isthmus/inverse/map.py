@@ -141,7 +141,7 @@ def solve(
             batch = slice(begin, begin + BATCH)
             parts.append(run(problem.take(batch), start[batch], limit))
     codes, objective, converged, taken = (torch.cat([part[i] for part in parts]) for i in (0, 1, 3, 4))
-    path = torch.cat([part[2] for part in parts], 1)
+    path = torch.cat([part[2] for part in parts], 1)[: int(taken.max()) + 1]
     return Solution(codes, decode_all(decode, codes), path[0], objective, path, converged, taken)
 
 

@@ -44,12 +44,12 @@ NETWORKS = {
     ),
     "vae": Entry(
         vae,
-        TrainingSettings(epochs=8, batch_size=128, learning_rate=5e-3, schedule="one-cycle"),
+        TrainingSettings(epochs=6, batch_size=128, learning_rate=5e-3, schedule="one-cycle"),
         "variational autoencoder, convolutional or a perceptron, with the noise of its decoder learnt",
     ),
     "denoiser": Entry(
         Denoiser,
-        TrainingSettings(epochs=4, batch_size=128, learning_rate=4e-3, schedule="one-cycle", noise=0.25),
+        TrainingSettings(epochs=4, batch_size=64, learning_rate=3e-3, schedule="one-cycle", noise=0.25),
         "U-net trained from noisy to clean images; training.noise says how noisy",
     ),
     "classifier": Entry(

@@ -27,7 +27,7 @@ class Denoiser(nn.Module):
 
     target: ClassVar[Literal["images"]] = "images"
 
-    def __init__(self, image_shape: ImageShape, *, width: int = 24):
+    def __init__(self, image_shape: ImageShape, *, width: int = 16):
         super().__init__()
         channels, height, width_px = image_shape
         check_size(height, width_px)

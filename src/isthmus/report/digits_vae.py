@@ -43,16 +43,22 @@ def variational_section(result: DigitsResult) -> Section:
     for name, reading in found.readings.items():
         title = f"means, {reading.title}"
         panels.append(codes.scatter(f"D7-codes-{name}", title, reading.means, labels, classes, stds=reading.stds))
+    panels.append(codes.marginals("D7-aggregate", "all codes together, and the prior", found.codes))
     before = result.d5
     panels.append(
         images.manifold("D7-manifold-d5", "D5: the lab's decoder", before.grid, before.images, before.strip_codes)
     )
     panels.append(
         images.manifold(
-            "D7-manifold", "D7: the VAE's decoder", found.grid, found.images, None, unit="quantile of N(0, 1)"
+            "D7-manifold",
+            "D7: the VAE's decoder",
+            found.grid,
+            found.images,
+            None,
+            unit="quantile of N(0, 1)",
+            contours=False,
         )
     )
-    panels.append(codes.marginals("D7-aggregate", "all codes together, and the prior", found.codes))
     if result.d3 is not None:
         series: dict[str, tuple[NDArray[np.float64] | Sequence[float], str]] = {
             "lab's autoencoder": (result.d3["lab.clean"].per_class, BLUE)
@@ -211,7 +217,7 @@ def _kept(measured: Measured) -> list[float]:
 
 
 def _seconds(measured: Measured) -> str:
-    return "" if measured.seconds is None else f"{measured.seconds:.1f}"
+    return "" if measured.seconds is None else f"{measured.seconds:.1f}" if measured.seconds >= 1 else "< 1"
 
 
 def _title(name: str) -> str:

@@ -33,7 +33,7 @@ from isthmus.studies.study import Study, budget
 from isthmus.studies.variational import Variational, run_variational
 from isthmus.training.diagnosis import Diagnosis, diagnose
 from isthmus.training.job import Trained
-from isthmus.training.loop import TRAIN_SAMPLE, score
+from isthmus.training.loop import score, scored_images
 
 LATENT_DIM = 2
 DIGITS = tuple("0123456789")
@@ -233,7 +233,7 @@ def _classification(study: Study, parts: Split) -> Classification:
     model = ClassifierSettings()
     training = budget(NETWORKS["classifier"].training, images=len(parts.train), fast=study.settings.fast)
     runs = {"classifier": study.train("classifier", model, training, parts)}
-    sample = min(len(parts.train), TRAIN_SAMPLE)
+    sample = scored_images(parts.train, parts.validation)
     verdict = diagnose(runs["classifier"].epochs, train_images=sample, validation_images=len(parts.validation))
     remedy = None
     if verdict.verdict in ("overfits", "underfits"):

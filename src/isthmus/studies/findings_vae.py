@@ -43,10 +43,10 @@ def _code(result: DigitsResult, main: Reading) -> list[str]:
         return [f"{text}."]
     lab, strong = result.d3["lab.clean"].mean, result.d3["strong.clean"].mean
     ours = main.neighbours.mean
-    order = "above both" if ours > max(lab, strong) else "between the two" if ours > min(lab, strong) else "below both"
     text += (
-        f"; the nearest neighbour in its code names the class of {percent(ours)}, {order} the lab's autoencoder "
-        f"({percent(lab)}) and the stronger one ({percent(strong)})."
+        f"; the nearest neighbour in its code names the class of {percent(ours)}, in the lab's code of {percent(lab)} "
+        f"and "
+        f"in the stronger network's of {percent(strong)}."
     )
     return [text]
 

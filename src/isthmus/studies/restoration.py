@@ -39,7 +39,7 @@ from isthmus.training.loop import score
 
 SIZES = (16, 32, 64)
 MAIN = 16
-FINE_TUNING = TrainingSettings(epochs=3, batch_size=128, learning_rate=2e-3, schedule="one-cycle", frozen="decoder")
+FINE_TUNING = TrainingSettings(epochs=2, batch_size=128, learning_rate=2e-3, schedule="one-cycle", frozen="decoder")
 OTHERS = ("mask:0.5+noise:0.1", "blur:1.5+noise:0.1", "lowres:2+noise:0.1")
 CHOSEN_ON = 200  # validation images by which the strengths of classical methods are chosen
 CHECKED = 200  # test images whose optimum is also solved for to the last digits

@@ -78,11 +78,11 @@ def measure(
         figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
         return {**figures, "noisy_psnr": float(psnr(given, clean).mean())}
     scored = score(network, pixels.to(device), None)
-    decibels = float(psnr(reconstruct(network, pixels).clamp(0, 1), clean).mean())
+    restored = reconstruct(network, pixels)
+    figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
     if isinstance(network, VAE):
-        bound = -scored["reconstruction"] - scored["kl"]
-        return {"mse": scored["mse"], "psnr": decibels, "bound_nats": bound, "kl_nats": scored["kl"]}
-    return {"mse": scored["loss"], "psnr": decibels}
+        return {**figures, "bound_nats": -scored["reconstruction"] - scored["kl"], "kl_nats": scored["kl"]}
+    return {**figures, "mse": scored["loss"]}
 
 
 def _warn_if_trained_on(run: Run, images: ImageSet) -> None:

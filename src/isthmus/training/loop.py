@@ -29,7 +29,7 @@ from isthmus.settings import TrainingSettings
 Corrupt = Callable[[Tensor, torch.Generator], Tensor]
 Progress = Callable[[int, int, str], None]
 
-TRAIN_SAMPLE = 5000  # training images scored after each epoch, in the same way as the validation images
+TRAIN_SAMPLE = 5000  # training images scored after each epoch, at most: see scored_images
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def train(
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     still = _freeze(network, settings)
     images, targets = _on_device(training, network, device)
-    sample = _every(len(training), TRAIN_SAMPLE)
+    sample = _every(len(training), scored_images(training, validation))
     scored = {
         "train": (images[sample], None if targets is None else targets[sample]),
         "validation": _on_device(validation, network, device),
@@ -156,6 +156,12 @@ def train(
         network.load_state_dict(best)
         network.eval()
     return History(epochs, best_epoch, seconds, stopped_early=len(epochs) < settings.epochs)
+
+
+def scored_images(training: ImageSet, validation: ImageSet) -> int:
+    """How many training images are scored after each epoch, in the same way as the validation images: no more than
+    there are of those, since the two are compared."""
+    return min(TRAIN_SAMPLE, len(training), len(validation))
 
 
 @torch.inference_mode()
