@@ -27,6 +27,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/train_lab.py
+	$(BIN)/python benchmarks/map_solvers.py
 	$(BIN)/python benchmarks/study_full.py
 
 clean:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from isthmus.inverse.bottleneck import quality, restore
-from isthmus.latent.manifold import grid, middle, walk
+from isthmus.latent.manifold import grid, middle, quantile_grid, uneven, walk
 from isthmus.latent.neighbours import nearest, neighbour_accuracy
 from isthmus.latent.separability import clipping, pairwise_overlap
 from isthmus.networks.autoencoder import linear
@@ -132,6 +133,27 @@ def test_grid_levels_enclose_their_share() -> None:
 def test_grid_needs_two_numbers() -> None:
     with pytest.raises(ValueError, match=r"needs codes \(N, 2\), got \(9, 3\)"):
         grid(np.zeros((9, 3)))
+
+
+def test_cells_of_a_quantile_grid_hold_the_prior_evenly() -> None:
+    prior = np.random.default_rng(0).normal(size=(100_000, 2))
+    cells = quantile_grid(prior, size=10)
+    assert cells.counts.sum() == 100_000
+    assert np.abs(cells.counts / 1000 - 1).max() < 0.15
+    np.testing.assert_allclose(cells.codes[::-1, :, 1], -cells.codes[:, :, 1], atol=1e-6)
+    assert (np.diff(cells.codes[0, :, 0]) > 0).all()
+    assert (np.diff(cells.codes[:, 0, 1]) < 0).all()
+    with pytest.raises(ValueError, match=r"codes \(N, 2\)"):
+        quantile_grid(np.zeros((9, 3)))
+
+
+def test_unevenness_is_small_for_the_prior_and_grows_away_from_it() -> None:
+    prior = np.random.default_rng(0).normal(size=(20_000, 2))
+    same, shifted, point = (uneven(quantile_grid(codes)) for codes in (prior, prior + 1, np.full((20_000, 2), 0.1)))
+    assert same < 0.1 < 0.3 < shifted < point
+    assert point == pytest.approx(1 - 1 / 400)
+    # Shifted by d, the total variation of two normals is 2 Phi(|d| / 2) - 1.
+    assert shifted == pytest.approx(2 * norm.cdf(np.sqrt(2) / 2) - 1, abs=0.05)
 
 
 def test_walk_is_straight_and_even_and_middle_is_a_real_code() -> None:

@@ -18,11 +18,12 @@ COMMANDS = sorted(
 
 
 def test_python_block_runs() -> None:
-    lines = TEXT.partition("## Python")[2].partition("\n`train")[0].splitlines()
+    lines = TEXT.partition("## Python")[2].partition("\n## ")[0].splitlines()
     block = "\n".join(line[4:] for line in lines if line.startswith("    "))
     names: dict[str, object] = {}
     exec(block.replace("epochs=10", "epochs=1"), names)
     assert len(names["history"].epochs) == 1  # type: ignore[attr-defined]
+    assert names["found"].images.shape == names["noisy"].shape  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -19,7 +19,7 @@ from command_line import PROMISED
 from isthmus.data.imageset import ImageSet
 from isthmus.figures import codes, curves, images
 from isthmus.figures.style import INK, Panel, files, panel, svg
-from isthmus.latent.manifold import grid
+from isthmus.latent.manifold import grid, quantile_grid
 from isthmus.report.page import Page, Section, Table, render, write_page, write_pictures
 from isthmus.report.studies import run_study
 from isthmus.studies import findings
@@ -150,7 +150,12 @@ def test_texts_are_escaped() -> None:
 def every_panel() -> list[Panel]:
     generator = np.random.default_rng(0)
     epochs = [
-        {"epoch": e, **{f"{p}_{m}": 1 / e for p in ("train", "validation") for m in ("loss", "accuracy")}}
+        {
+            "epoch": e,
+            **{
+                f"{p}_{m}": 1 / e for p in ("train", "validation") for m in ("loss", "accuracy", "reconstruction", "kl")
+            },
+        }
         for e in range(1, 5)
     ]
     spots = generator.normal(size=(300, 2)).astype(np.float32)
@@ -171,6 +176,15 @@ def every_panel() -> list[Panel]:
         images.rows("h", "rows", CLASSES, {"one": pictures, "two": pictures}),
         images.manifold("i", "grid", cells, drawn, spots[:4]),
         images.strip("j", "strip", pictures, CLASSES),
+        images.manifold("k", "quantiles", quantile_grid(spots, size=6), drawn, None, unit="quantile", contours=False),
+        images.blocks(
+            "l", "damages", CLASSES, {"a blur": {"damaged": pictures, "MAP": pictures}, "clean": {"clean": pictures}}
+        ),
+        codes.scatter("m", "means", spots, labels, CLASSES, stds=np.abs(spots) / 5),
+        codes.marginals("n", "all codes", spots),
+        curves.bound_curves("o", "a VAE", epochs, best=4),
+        curves.by_size("p", "sizes", [16, 32], {"MAP": ([24.0, 25.0], "#3f90da")}, {"non-local means": 22.0}),
+        curves.objective_path("q", "path", np.geomspace(100, 50, 12)[:, None] + np.zeros(5)),
     ]
 
 
@@ -186,6 +200,37 @@ def test_figures_follow_the_page_and_repeat_to_the_byte() -> None:
         names = files(one)
         assert names.keys() == {f"{one.name}.png", f"{one.name}.svg"}
         assert names[f"{one.name}.png"].startswith(b"\x89PNG")
+
+
+def test_what_a_page_toggles_is_hidden_at_first_and_not_in_the_files() -> None:
+    spots = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    with_ellipses = codes.scatter("t", "means", spots, None, (), stds=np.full((50, 2), 0.3, np.float32))
+    without = codes.scatter("t", "means", spots, None, ())
+    assert "50 of 50" in with_ellipses.toggle
+    assert svg(with_ellipses).count('class="toggled"') == 1
+    assert not without.toggle
+    assert "toggled" not in svg(without)
+    assert files(with_ellipses)["t.png"] == files(without)["t.png"]
+    text = render(Page("t", [], [], {}, [Section("D7", "t", "a", ["f"], [with_ellipses, without])]))
+    assert text.count('type="checkbox"') == 1
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("box", "shown"), [("", "none"), ("checked", "inline")])
+def test_a_checked_box_shows_what_it_says(tmp_path: Path, box: str, shown: str) -> None:
+    spots = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    drawn = codes.scatter("t", "means", spots, None, (), stds=np.full((50, 2), 0.3, np.float32))
+    text = render(Page("t", [], [], {}, [Section("D7", "t", "a", ["f"], [drawn])]))
+    report = """<script>addEventListener("load", () => {
+      const style = getComputedStyle(document.querySelector("svg .toggled"));
+      document.title = "display " + style.display;
+    })</script></body>"""
+    text = text.replace('type="checkbox"', f'type="checkbox" {box}').replace("</body>", report)
+    (tmp_path / "page.html").write_text(text)
+    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=3000", "--dump-dom", (tmp_path / "page.html").as_uri()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+    assert f"<title>display {shown}</title>" in found
 
 
 def test_nothing_in_a_figure_is_cut_off() -> None:

@@ -19,6 +19,15 @@ _HOME = {
     "strong": "isthmus.networks.autoencoder",
     "linear": "isthmus.networks.autoencoder",
     "classifier": "isthmus.networks.classifier",
+    "VAE": "isthmus.networks.variational",
+    "vae": "isthmus.networks.variational",
+    "FullGaussian": "isthmus.latent.density",
+    "StandardNormal": "isthmus.latent.density",
+    "Mask": "isthmus.data.degrade",
+    "add_noise": "isthmus.data.degrade",
+    "blur": "isthmus.data.degrade",
+    "low_resolution": "isthmus.data.degrade",
+    "restore": "isthmus.inverse.map",
     "principal_components": "isthmus.networks.pca",
     "TrainingSettings": "isthmus.settings",
     "train": "isthmus.training.loop",
@@ -28,30 +37,43 @@ _HOME = {
 
 if TYPE_CHECKING:
     from isthmus.data.catalog import load
+    from isthmus.data.degrade import Mask, add_noise, blur, low_resolution
     from isthmus.data.imageset import ImageSet, split
+    from isthmus.inverse.map import restore
+    from isthmus.latent.density import FullGaussian, StandardNormal
     from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
     from isthmus.networks.classifier import classifier
     from isthmus.networks.pca import principal_components
+    from isthmus.networks.variational import VAE, vae
     from isthmus.runs import Run
     from isthmus.settings import TrainingSettings
     from isthmus.training.evaluation import evaluate
     from isthmus.training.loop import train
 
 __all__ = [
+    "VAE",
     "Autoencoder",
+    "FullGaussian",
     "ImageSet",
+    "Mask",
     "Run",
+    "StandardNormal",
     "TrainingSettings",
     "__version__",
+    "add_noise",
+    "blur",
     "classifier",
     "evaluate",
     "lab",
     "linear",
     "load",
+    "low_resolution",
     "principal_components",
+    "restore",
     "split",
     "strong",
     "train",
+    "vae",
 ]
 
 

@@ -37,7 +37,7 @@ def study(
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Train, measure and report: NAME `digits` does exercises D1 to D6 on digits or on images of your own.
+    """Train, measure and report: NAME `digits` does exercises D1 to D8 on digits or on images of your own.
 
     Settings are data.height, data.width, data.grey and noise, for example --set data.height=64 --set data.width=64.
     """

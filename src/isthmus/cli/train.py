@@ -12,7 +12,8 @@ from isthmus.cli import options
 
 def train(
     network: Annotated[
-        str, typer.Argument(metavar="NETWORK", help="lab, strong, linear or classifier.", show_default=False)
+        str,
+        typer.Argument(metavar="NETWORK", help="lab, strong, linear, vae, denoiser or classifier.", show_default=False),
     ],
     data: options.Data,
     out: options.Out,

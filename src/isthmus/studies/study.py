@@ -39,7 +39,7 @@ from isthmus.training.job import Trained, train_run
 from isthmus.training.loop import Progress
 
 MNIST_TRAINING_IMAGES = 50_000
-GROWTH = 0.6  # of the number of updates with the number of images
+GROWTH = 0.7  # of the number of updates with the number of images
 
 
 class StudySettings(Settings):
@@ -194,7 +194,7 @@ def open_study(
 def budget(training: TrainingSettings, *, images: int, fast: bool) -> TrainingSettings:
     """Fit the epochs, which are meant for MNIST's 50,000 training images, to a set of another size.
 
-    The number of updates goes with the number of images to the power 0.6: a small set needs fewer updates, but more
+    The number of updates goes with the number of images to the power 0.7: a small set needs fewer updates, but more
     epochs. `fast` divides the updates by three.
     """
     updates = training.epochs * MNIST_TRAINING_IMAGES / training.batch_size
