@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,14 +67,21 @@ def denoise(
         typer.Option("--sigma", metavar="S|auto", help="Of the noise, on the [0, 1] scale.", show_default=False),
     ] = None,
     prior: Annotated[
-        Prior, typer.Option("--prior", help="N(0, I) of a VAE, or a Gaussian fitted to the run's training codes.")
-    ] = Prior.NORMAL,
+        Prior | None,
+        typer.Option(
+            "--prior",
+            help="normal, the N(0, I) of a VAE, or gaussian, fitted to the run's training codes.",
+            show_default=False,
+        ),
+    ] = None,
     solver: Annotated[
-        Solver, typer.Option("--solver", help="Fast, exact (Levenberg-Marquardt), or usual.")
-    ] = Solver.BFGS,
+        Solver | None,
+        typer.Option("--solver", help="bfgs: fast; lm: exact (Levenberg-Marquardt); adam: usual.", show_default=False),
+    ] = None,
     restarts: Annotated[
-        int, typer.Option("--restarts", min=1, help="Starts of MAP; all but one from random codes.")
-    ] = 1,
+        int | None,
+        typer.Option("--restarts", min=1, help="Starts of MAP; all but one from random codes.", show_default=False),
+    ] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Also write the standard deviation of each pixel.")
     ] = False,
@@ -83,6 +91,7 @@ def denoise(
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = Path("denoised"),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides the damage, and the restarts.")] = 0,
+    device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -94,36 +103,35 @@ def denoise(
     from isthmus.cli.console import Console
     from isthmus.data.degrade import Recipe, parse_recipe
     from isthmus.errors import FAILED, InputError
-    from isthmus.inverse.pictures import denoise_into, summary
+    from isthmus.inverse.pictures import Options, denoise_into, summary
     from isthmus.runs import Run
 
-    if clip and (damaged or degrade is None):
-        raise InputError("--clip is a part of the damage done here: give --degrade, without --damaged.")
-    recipe = Recipe("noise", 0.0, 0.0) if degrade is None else parse_recipe(degrade)
-    options.prepare_process()
-    restored, pictures = denoise_into(
-        out,
-        Run(run),
-        images,
-        recipe=recipe,
+    if degrade is None and (clip or damaged):
+        raise InputError("--clip and --damaged say more of --degrade: give it too.")
+    if clip and damaged:
+        raise InputError("--clip is a part of the damage done here, and with --damaged none is; give one of them.")
+    chosen = Options(
+        method.value,
+        Recipe("noise", 0.0, 0.0) if degrade is None else parse_recipe(degrade),
         damaged=damaged or degrade is None,
-        resize=resize,
-        overwrite=overwrite,
-        method=method.value,
         clip=clip,
         sigma=_sigma(sigma),
-        prior=prior.value,
-        solver=solver.value,
+        prior=None if prior is None else prior.value,
+        solver=None if solver is None else solver.value,
         restarts=restarts,
         uncertainty=uncertainty,
         seed=seed,
     )
-    console = Console(quiet=quiet)
+    options.prepare_process()
+    place = options.choose_device(device)
+    restored, pictures = denoise_into(out, Run(run), images, chosen, resize=resize, overwrite=overwrite, device=place)
     facts = summary(restored)
     if clip:
-        console.say("damaged images were clipped to [0, 1]: their noise is no longer Gaussian, as MAP takes it to be")
+        Console(quiet=quiet).say(
+            "damaged images were clipped to [0, 1]: their noise is no longer Gaussian, as MAP takes it to be"
+        )
     for name, reason in pictures.bad.items():
-        console.say(f"left out: {name} {reason}")
+        print(f"left out: {name} {reason}", file=sys.stderr)
     if as_json:
         typer.echo(json.dumps({"run": str(run), "out": str(out), "figures": facts, "left_out": pictures.bad}))
     else:
@@ -134,11 +142,13 @@ def denoise(
         raise SystemExit(FAILED)
 
 
-def _sigma(text: str | None) -> float | str | None:
+def _sigma(text: str | None) -> float | Literal["auto"] | None:
     from isthmus.errors import InputError
 
-    if text is None or text == "auto":
-        return text
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
     try:
         return float(text)
     except ValueError as error:

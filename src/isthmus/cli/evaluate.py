@@ -17,13 +17,16 @@ def evaluate(
         typer.Argument(metavar="RUN", help="A folder that `isthmus train` or a study wrote.", show_default=False),
     ],
     data: options.Data,
+    samples: Annotated[
+        int, typer.Option("--samples", min=0, help="Of a VAE's importance-weighted bound; 0 leaves it out.")
+    ] = 0,
     skip_bad: options.SkipBad = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure a finished run on all images of DATA; warn if it was trained on any of them."""
     from isthmus.training.evaluation import evaluate as measure
 
-    figures = measure(run, data, skip_bad=skip_bad)
+    figures = measure(run, data, skip_bad=skip_bad, samples=samples)
     if as_json:
         typer.echo(json.dumps({"run": str(run), "data": data, "figures": figures}))
     else:

@@ -98,7 +98,9 @@ class Mask(Degradation):
         return torch.where(seen > 0, measured, torch.where(weight > 1e-3, near, everywhere))
 
     def take(self, index: Tensor | slice) -> Mask:
-        return self if len(self.seen) == 1 else Mask(self.seen[index])
+        if len(self.seen) == 1:
+            return self
+        return Mask(self.seen[index.to(self.seen.device) if isinstance(index, Tensor) else index])
 
 
 @final
@@ -219,6 +221,13 @@ def parse_recipe(text: str) -> Recipe:
     if len(amounts) > 1:
         raise InputError(f"{text!r} combines {' and '.join(amounts)}; give one of them, and noise if there is any.")
     kind, amount = next(iter(amounts.items()), ("noise", 0.0))
+    if kind == "mask" and not 0 < amount < 1:
+        hint = "hides everything, so nothing is left to restore from" if amount >= 1 else "hides nothing"
+        raise InputError(f"{text!r} {hint}; give a share of missing pixels between 0 and 1.")
+    if kind == "blur" and not amount > 0:
+        raise InputError(f"{text!r}: a blur needs a standard deviation above 0 pixels.")
+    if kind == "lowres" and amount < 2:
+        raise InputError(f"{text!r}: blocks of lowres have a side of at least 2 pixels.")
     if kind == "lowres" and amount != int(amount):
         raise InputError(f"{text!r}: lowres needs a whole number of pixels, the side of a block.")
     return Recipe(kind, amount, sigma)
@@ -229,9 +238,12 @@ def estimate_noise(images: Tensor, *, seen: Tensor | None = None) -> Tensor:
 
     d = (x[i, j] - x[i, j+1] - x[i+1, j] + x[i+1, j+1]) / 2 has the noise's standard deviation where the image is
     flat; sigma = median |d| / 0.6745 (Donoho and Johnstone 1994, section 4.2, with the Haar wavelet, undecimated).
+    Images clipped to [0, 1], as 8-bit files are, give too little where their ground is black or white.
     Arguments: images: (B, C, H, W). seen: (B or 1, 1, H, W), pixels to be used. Returns: (B,), at least 0; NaN where
     no square of four pixels is seen.
     """
+    if min(images.shape[2:]) < 2:
+        return torch.full_like(images[:, 0, 0, 0], torch.nan)
     detail = (images[..., :-1, :-1] - images[..., :-1, 1:] - images[..., 1:, :-1] + images[..., 1:, 1:]) / 2
     if seen is not None:
         whole = F.max_pool2d(1 - seen.to(images), 2, stride=1) == 0

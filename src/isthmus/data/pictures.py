@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.data.arrays import channels_first
-from isthmus.data.catalog import load
-from isthmus.data.files import IMAGE_NAMES, read_npz
+from isthmus.data.arrays import CHANNELS, channels_first
+from isthmus.data.catalog import CATALOG, load
+from isthmus.data.files import IMAGE_NAMES, PARTED_NAMES, read_npz
 from isthmus.data.folders import find_images
 from isthmus.data.idx import find_mnist_files
 from isthmus.data.photographs import SUFFIXES, UnreadableImageError, decode, read_header
@@ -47,7 +47,10 @@ def load_pictures(source: str | Path, shape: tuple[int, int, int], *, resize: bo
     Raises: DataError if there is no image that can be used, with the reasons.
     """
     path = Path(os.path.expanduser(source))
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if any(entry.name == source for entry in CATALOG):
+        images = load(source)
+        found = _from_arrays(images.images, images.name, shape, resize)
+    elif path.is_file() and path.suffix.lower() in SUFFIXES:
         found = _from_files([path], path.parent, shape, resize)
     elif path.is_dir() and not find_mnist_files(path):
         found = _from_files(find_images(path), path, shape, resize)
@@ -56,6 +59,8 @@ def load_pictures(source: str | Path, shape: tuple[int, int, int], *, resize: bo
     else:
         images = load(source)
         found = _from_arrays(images.images, images.name, shape, resize)
+    if not found.names and not found.bad:
+        raise DataError(f"{source} holds no images; give at least one.")
     if not found.names:
         reasons = ", ".join(f"{name} {reason}" for name, reason in list(found.bad.items())[:3])
         more = f" and {len(found.bad) - 3} more" if len(found.bad) > 3 else ""
@@ -106,13 +111,24 @@ def _from_arrays(arrays: NDArray[Any], stem: str, shape: tuple[int, int, int], r
 def _raw_images(path: Path) -> NDArray[Any]:
     """The array of images of an archive, of whatever values."""
     arrays = {name.lower(): array for name, array in read_npz(path).items()}
-    name = next((name for name in IMAGE_NAMES if name in arrays), None)
-    if name is None:
+    parted = next((names[::2] for names in PARTED_NAMES if all(name in arrays for name in names[::2])), ())
+    names = parted or tuple(name for name in IMAGE_NAMES if name in arrays)[:1]
+    if not names:
         raise DataError(f"{path} holds {', '.join(arrays) or 'no arrays'}; needed is an array of images called images.")
-    if arrays[name].ndim not in (3, 4):
-        shape = arrays[name].shape
-        raise DataError(f"{path}, {name}: shape {shape}; needed is (N, H, W), (N, C, H, W) or (N, H, W, C).")
-    return channels_first(arrays[name])
+    parts = []
+    for name in names:
+        shape, kind = arrays[name].shape, arrays[name].dtype
+        if len(shape) not in (3, 4) or (kind != np.uint8 and kind.kind != "f"):
+            raise DataError(
+                f"{path}, {name}: {kind} of shape {shape}; needed is uint8 or floats, (N, H, W), (N, C, H, W) or "
+                "(N, H, W, C)."
+            )
+        parts.append(channels_first(arrays[name]))
+        if parts[-1].shape[1] not in CHANNELS:
+            raise DataError(f"{path}, {name}: shape {shape}; needed are 1 channel (grey) or 3 (RGB).")
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise DataError(f"{path}: {' and '.join(names)} hold images of different sizes; give one of them.")
+    return np.concatenate(parts)
 
 
 def _check_size(size: tuple[int, int], shape: tuple[int, int, int], resize: bool) -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import matplotlib as mpl
@@ -81,6 +82,11 @@ class Panel:
     description: str
     toggle: str = ""
 
+    @cached_property
+    def drawn(self) -> str:
+        """The figure as SVG on a clear ground, drawn once for the page and for the file."""
+        return _render(self, "svg", transparent=True).decode()
+
 
 @contextmanager
 def panel(height: float, *, width: float = PANEL) -> Iterator[Figure]:
@@ -98,8 +104,7 @@ def colour(k: int) -> str:
 
 def svg(drawn: Panel) -> str:
     """The figure as an SVG element for a page: ids of its own, colours that follow the page."""
-    text = _render(drawn, "svg", transparent=True).decode()
-    text = text[text.index("<svg") :]
+    text = drawn.drawn[drawn.drawn.index("<svg") :]
     for marker, variable in ((INK, "var(--ink)"), (RULE, "var(--rule)"), (PAPER, "var(--paper)")):
         text = text.replace(marker, variable)
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{drawn.name}-", text)  # ids are shared by a whole page
@@ -119,13 +124,15 @@ def svg(drawn: Panel) -> str:
 
 def files(drawn: Panel) -> dict[str, bytes]:
     """The figure as files on a white ground, without what a page toggles: {"<name>.png": ..., "<name>.svg": ...}."""
+    ground = re.sub(r"(<svg[^>]*>)", r'\1<rect width="100%" height="100%" fill="white"/>', drawn.drawn, count=1)
+    vector = ground.replace(f'<g id="{TOGGLED}">', f'<g id="{TOGGLED}" display="none">')
     toggled = drawn.figure.findobj(lambda artist: artist.get_gid() == TOGGLED)
     for artist in toggled:
         artist.set_visible(False)
-    content = {f"{drawn.name}.{kind}": _render(drawn, kind, transparent=False) for kind in ("png", "svg")}
+    bitmap = _render(drawn, "png", transparent=False)
     for artist in toggled:
         artist.set_visible(True)
-    return content
+    return {f"{drawn.name}.png": bitmap, f"{drawn.name}.svg": vector.encode()}
 
 
 def _render(drawn: Panel, kind: str, *, transparent: bool) -> bytes:

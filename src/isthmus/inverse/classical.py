@@ -5,8 +5,8 @@ Both take Gaussian noise and nothing else. Their one free strength is chosen on 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from torch import Tensor
 from isthmus.metrics import psnr
 
 restoration: Any = None
-with contextlib.suppress(ImportError):  # without the extra
+if importlib.util.find_spec("skimage") is not None:  # else the extra is not installed
     restoration = importlib.import_module("skimage.restoration")
 
 Method = Callable[[Tensor, float, float], Tensor]

@@ -45,7 +45,7 @@ class Solution:
     """Optima of N images.
 
     codes: (N, D). images: (N, C, H, W), D(z*), not clipped. start, objective: (N,), F before and after, in nats.
-    path: (T + 1, N), F after each step. converged: (N,). steps: (N,), until an image had converged.
+    path: (T + 1, N), F after each step; it rests where the solver has left an image. converged: (N,). steps: (N,).
     """
 
     codes: Tensor
@@ -170,6 +170,8 @@ def restore(
             "MAP needs a prior over the codes, which this network does not have: train a `vae`, or give a density "
             "fitted to its codes."
         )
+    if restarts < 1:
+        raise InputError(f"MAP needs at least one start, got {restarts}.")
     if restarts > 1 and generator is None:
         raise InputError("Restarts begin at random codes: give a generator.")
     prior = StandardNormal(network.latent_dim) if prior is None else prior
@@ -264,16 +266,17 @@ def decode_all(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
 
 
 def _check(measured: Tensor, sigma: float | Tensor) -> None:
-    values = torch.as_tensor(sigma)
-    if not bool((torch.isfinite(values) & (values > 0)).all()):
-        given = sigma if isinstance(sigma, float | int) else float(values[~(values > 0)][0])
+    values = torch.as_tensor(sigma).reshape(-1)
+    wrong = values[~(torch.isfinite(values) & (values > 0))]
+    if len(wrong):
+        given = float(wrong[0])
         raise InputError(f"The noise's standard deviation must be above 0, on the [0, 1] scale; got {given}.")
     finite = torch.isfinite(measured).flatten(1).all(1)
     if not bool(finite.all()):
         bad = int((~finite).sum())
         raise InputError(
-            f"{bad} of {len(measured)} images hold NaN or infinite pixels; leave them out, or mark missing pixels "
-            f"with a mask."
+            f"{bad} of {len(measured)} images hold NaN or infinite pixels; leave them out, or set missing "
+            f"pixels to 0 and mark them with a mask."
         )
 
 
@@ -325,16 +328,20 @@ def _bfgs(problem: _Problem, start: Tensor, steps: int) -> _Part:
     active = torch.arange(len(start), device=start.device)
     here, codes = problem, start.clone()
     values, gradient = here.gradient(codes)
-    inverse = torch.linalg.inv(here.first_curvature(start))
+    inverse = first = torch.linalg.inv(here.first_curvature(start))
     length = torch.ones_like(values)
     for step in range(steps + 1):
         going = follow.add(active, codes, values, gradient.norm(dim=1))
         if step == steps or not bool(going.any()):
             break
         if not bool(going.all()):
-            active, here, inverse, length = active[going], here.take(going), inverse[going], length[going]
+            active, here, length = active[going], here.take(going), length[going]
+            inverse, first = inverse[going], first[going]
             codes, values, gradient = codes[going], values[going], gradient[going]
         direction = -_times(inverse, gradient)
+        lost = (gradient * direction).sum(1) >= 0  # rounding has made it no descent: begin the curvature anew
+        inverse = torch.where(lost[:, None, None], first, inverse)
+        direction = torch.where(lost[:, None], -_times(first, gradient), direction)
         slope = (gradient * direction).sum(1)
         move = length[:, None] * direction
         new_values, new_gradient = here.gradient(codes + move)
@@ -429,13 +436,15 @@ def _finish(follow: _Follow, steps: int) -> _Part:
 def _better(a: Solution, b: Solution) -> Solution:
     """Image by image the solution of lower objective; the start is that of `a`."""
     wins = b.objective < a.objective
+    steps = max(len(a.path), len(b.path))
+    paths = [torch.cat([path, path[-1:].expand(steps - len(path), -1)]) for path in (a.path, b.path)]
     pick = wins.reshape(-1, 1, 1, 1)
     return Solution(
         torch.where(wins[:, None], b.codes, a.codes),
         torch.where(pick, b.images, a.images),
         a.start,
         torch.where(wins, b.objective, a.objective),
-        torch.where(wins, b.path, a.path),
+        torch.where(wins, paths[1], paths[0]),
         torch.where(wins, b.converged, a.converged),
         torch.where(wins, b.steps, a.steps),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from isthmus.data.degrade import Degradation, Mask, Recipe, add_noise, estimate_noise
+from isthmus.data.files import read_npz
 from isthmus.data.pictures import Pictures, load_pictures
 from isthmus.errors import InputError
+from isthmus.inverse.bottleneck import EXACT
 from isthmus.inverse.bottleneck import restore as through_bottleneck
 from isthmus.inverse.map import Solver, decoder, laplace, restore
 from isthmus.latent.density import Density, FullGaussian, StandardNormal
@@ -30,9 +32,10 @@ from isthmus.networks.catalog import Network
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE
-from isthmus.runs import Run, claim, write_arrays, write_bytes
+from isthmus.runs import Run, claim, write_arrays, write_bytes, write_json
 
 Method = Literal["bottleneck", "map"]
+MARKER = "denoise.json"  # by which a folder of ours is known
 LEAST_SIGMA = 0.01  # of an image without measurable noise, where neither it nor the decoder gives a scale
 
 
@@ -40,15 +43,15 @@ LEAST_SIGMA = 0.01  # of an image without measurable noise, where neither it nor
 class Restored:
     """What became of N pictures.
 
-    measured: what was restored, (N, C, H', W'). images: (N, C, H, W) in [0, 1]. sigma: (N,) assumed of the noise, and
-    where it was from. psnr: of the measured and the restored images against the whole ones, decibels, or None where
-    those are not known; of the measured None too where its size differs. columns: name -> (N,), what else the method
-    says of each image. std: (N, C, H, W), standard deviation of each pixel, or None.
+    measured: what was restored, (N, C, H', W'). images: (N, C, H, W) in [0, 1]. sigma: (N,) assumed of the noise by
+    MAP, None for the bottleneck, and where it was from. psnr: of the measured and the restored images against the whole
+    ones, decibels, or None where those are not known; of the measured None too where its size differs. columns: name ->
+    (N,), what else the method says of each image. std: (N, C, H, W), standard deviation of each pixel, or None.
     """
 
     measured: Tensor
     images: Tensor
-    sigma: Tensor
+    sigma: Tensor | None
     sigma_from: str
     psnr_before: Tensor | None
     psnr_after: Tensor | None
@@ -56,70 +59,54 @@ class Restored:
     std: Tensor | None
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to restore. None leaves the choice to the method; the bottleneck takes none of these but `seed`.
+
+    recipe: how the pictures are damaged; with `damaged` they are already, else they are damaged here, and clipped to
+    [0, 1] if `clip`. sigma: assumed of the noise; "auto" estimates it from each image; None takes the recipe's, else
+    the decoder's own. prior: N(0, I), which a VAE has, or a Gaussian fitted to the run's training codes.
+    """
+
+    method: Method
+    recipe: Recipe
+    damaged: bool = False
+    clip: bool = False
+    sigma: float | Literal["auto"] | None = None
+    prior: Literal["normal", "gaussian"] | None = None
+    solver: Solver | None = None
+    restarts: int | None = None
+    uncertainty: bool = False
+    seed: int = 0
+
+
 def denoise_into(
     folder: Path,
     run: Run,
     source: str,
+    options: Options,
     *,
-    recipe: Recipe,
-    damaged: bool = False,
     resize: bool = False,
     overwrite: bool = False,
-    **options: Any,
+    device: str = "cpu",
 ) -> tuple[Restored, Pictures]:
-    """Read pictures, restore them and write the results to a folder. Arguments: those of `denoise` and `load_pictures`.
+    """Read pictures, restore them and write the results to a folder.
 
-    Raises: InputError for a run, pictures or options that cannot be used; RunExistsError if the folder is taken;
-    StorageError.
+    Raises: InputError for a run, pictures or options that cannot be used, before anything is written; RunExistsError if
+    the folder is taken; StorageError.
     """
     channels, height, width = run.config()["image_shape"]
-    if damaged and recipe.kind == "lowres":
+    recipe = options.recipe
+    if options.damaged and recipe.kind == "lowres":
         height, width = -(-height // int(recipe.amount)), -(-width // int(recipe.amount))
     pictures = load_pictures(source, (channels, height, width), resize=resize)
-    job = _plan(run, pictures, recipe=recipe, damaged=damaged, **options)
-    with claim(folder, marker="table.csv", resume=False, overwrite=overwrite):
+    job = _plan(run, pictures, options, device)
+    with claim(folder, marker=MARKER, resume=False, overwrite=overwrite):
+        facts = {"run": str(run.folder), "images": source, **asdict(options), "recipe": str(recipe)}
+        write_json(folder / MARKER, facts)
         restored = _carry_out(job)
-        write_restored(restored, pictures, folder, damaged=damaged)
+        write_restored(restored, pictures, folder, damaged=options.damaged)
     return restored, pictures
-
-
-def denoise(
-    run: Run,
-    pictures: Pictures,
-    *,
-    method: Method,
-    recipe: Recipe,
-    damaged: bool = False,
-    clip: bool = False,
-    sigma: float | Literal["auto"] | None = None,
-    prior: Literal["normal", "gaussian"] = "normal",
-    solver: Solver = "bfgs",
-    restarts: int = 1,
-    uncertainty: bool = False,
-    seed: int = 0,
-) -> Restored:
-    """Restore pictures with a finished run.
-
-    Arguments: recipe: how the pictures are damaged; with `damaged` they are already, else they are damaged here, and
-    clipped to [0, 1] if `clip`. sigma: assumed of the noise; "auto" estimates it from each image; None takes the
-    recipe's, else the decoder's own. prior: N(0, I), which a VAE has, or a Gaussian fitted to the run's training codes.
-    Raises: InputError for a run that cannot do this, a sigma not above 0, a damage that cannot be undone unseen.
-    """
-    job = _plan(
-        run,
-        pictures,
-        method=method,
-        recipe=recipe,
-        damaged=damaged,
-        clip=clip,
-        sigma=sigma,
-        prior=prior,
-        solver=solver,
-        restarts=restarts,
-        uncertainty=uncertainty,
-        seed=seed,
-    )
-    return _carry_out(job)
 
 
 def write_restored(restored: Restored, pictures: Pictures, folder: Path, *, damaged: bool) -> None:
@@ -145,7 +132,7 @@ class _Job:
     measured: Tensor
     whole: Tensor | None
     operator: Degradation
-    sigma: Tensor
+    sigma: Tensor | None
     sigma_from: str
     prior: Density | None
     solver: Solver
@@ -154,63 +141,37 @@ class _Job:
     generator: torch.Generator
 
 
-def _plan(
-    run: Run,
-    pictures: Pictures,
-    *,
-    method: Method,
-    recipe: Recipe,
-    damaged: bool = False,
-    clip: bool = False,
-    sigma: float | Literal["auto"] | None = None,
-    prior: Literal["normal", "gaussian"] = "normal",
-    solver: Solver = "bfgs",
-    restarts: int = 1,
-    uncertainty: bool = False,
-    seed: int = 0,
-) -> _Job:
+def _plan(run: Run, pictures: Pictures, options: Options, device: str) -> _Job:
     """Refuse what cannot be done, damage what is whole, settle the noise."""
-    network = run.network()
-    _check_use(run, network, method, recipe, uncertainty)
-    if damaged and recipe.kind == "mask":
-        raise InputError(
-            "Which pixels of a damaged image are missing cannot be told from it: without --damaged the images are "
-            "masked here, and restored."
-        )
-    generator = torch.Generator().manual_seed(seed)
+    network = run.network().to(device)
+    recipe = options.recipe
+    _check_use(run, network, options)
+    generator = torch.Generator().manual_seed(options.seed)
     shape = tuple(run.config()["image_shape"])
     operator = recipe.build(shape, count=len(pictures.images), generator=generator)
     measured = pictures.images
-    if not damaged:
+    if not options.damaged:
         measured = operator.apply(measured)
         if recipe.sigma:
             measured = add_noise(measured, recipe.sigma, generator=generator)
             if isinstance(operator, Mask):
                 measured = operator.apply(measured)
-        measured = measured.clamp(0, 1) if clip else measured
-    assumed, origin = _sigma(measured, operator, network, recipe, sigma)
-    density = None
-    if method == "map":
-        assert isinstance(network, VAE | Autoencoder)
-        density = _prior(run, network, prior)
+        measured = measured.clamp(0, 1) if options.clip else measured
+    whole = None if options.damaged else pictures.images
+    if options.method == "bottleneck":
+        return _Job(network, measured, whole, operator, None, "", None, "bfgs", 1, False, generator)
+    assert isinstance(network, VAE | Autoencoder)
+    density = _prior(run, network, options.prior or "normal")
+    assumed, origin = _sigma(measured, operator, network, recipe, options.sigma)
+    solver, restarts = options.solver or "bfgs", options.restarts or 1
     return _Job(
-        network,
-        measured,
-        None if damaged else pictures.images,
-        operator,
-        assumed,
-        origin,
-        density,
-        solver,
-        restarts,
-        uncertainty,
-        generator,
+        network, measured, whole, operator, assumed, origin, density, solver, restarts, options.uncertainty, generator
     )
 
 
 def _carry_out(job: _Job) -> Restored:
     std, columns = None, {}
-    if job.prior is None:
+    if job.prior is None or job.sigma is None:
         assert not isinstance(job.network, Classifier)
         images = through_bottleneck(job.network, job.operator.guess(job.measured))
     else:
@@ -218,16 +179,16 @@ def _carry_out(job: _Job) -> Restored:
         problem: dict[str, Any] = {"prior": job.prior, "sigma": job.sigma, "degradation": job.operator}
         search: dict[str, Any] = {"solver": job.solver, "restarts": job.restarts, "generator": job.generator}
         found = restore(job.network, job.measured, **problem, **search)
-        images = found.images.clamp(0, 1)
-        columns = {"objective": found.objective, "converged": found.converged, "steps": found.steps}
+        images = found.images.clamp(0, 1).cpu()
+        columns = {name: getattr(found, name).cpu() for name in ("objective", "converged", "steps")}
         if job.uncertainty:
             own = _own_sigma(job.network) or 0.0
-            std = laplace(decoder(job.network), found.codes, **problem, decoder_sigma=own).std
+            std = laplace(decoder(job.network), found.codes, **problem, decoder_sigma=own).std.cpu()
             columns["mean_std"] = std.flatten(1).mean(1)
     before = after = None
     if job.whole is not None:
-        after = psnr(images, job.whole)
-        before = psnr(job.measured, job.whole) if job.measured.shape == job.whole.shape else None
+        after = psnr(images, job.whole).clamp(max=EXACT)
+        before = psnr(job.measured, job.whole).clamp(max=EXACT) if job.measured.shape == job.whole.shape else None
     return Restored(job.measured, images, job.sigma, job.sigma_from, before, after, columns, std)
 
 
@@ -236,25 +197,31 @@ def _own_sigma(network: Network) -> float | None:
     return network.sigma if isinstance(network, VAE) and network.likelihood == "gaussian" else None
 
 
-def _check_use(run: Run, network: Network, method: Method, recipe: Recipe, uncertainty: bool) -> None:
+def _check_use(run: Run, network: Network, options: Options) -> None:
+    kind, method = options.recipe.kind, options.method
     if isinstance(network, Classifier):
         raise InputError(f"{run.folder} is a classifier, which draws no images; give a vae, autoencoder or denoiser.")
     if isinstance(network, Denoiser) and method == "map":
         raise InputError(f"{run.folder} is a denoiser, without codes to search; use --method bottleneck for it.")
-    if isinstance(network, Denoiser) and recipe.kind != "noise":
-        raise InputError(f"{run.folder} was trained against noise and knows nothing of {recipe.kind}; use a vae run.")
-    if uncertainty and method != "map":
-        raise InputError("--uncertainty belongs to --method map: the bottleneck does not know how sure it is.")
+    if isinstance(network, Denoiser) and kind != "noise":
+        raise InputError(f"{run.folder} was trained against noise and knows nothing of {kind}; use a vae run.")
+    if options.damaged and kind == "mask":
+        raise InputError(
+            "Which pixels of a damaged image are missing cannot be told from it: without --damaged the images are "
+            "masked here, and restored."
+        )
+    given = [name for name in ("sigma", "prior", "solver", "restarts") if getattr(options, name) is not None]
+    given += ["uncertainty"] if options.uncertainty else []
+    if method == "bottleneck" and given:
+        raise InputError(f"--{given[0]} belongs to --method map: the bottleneck has no use for it; leave it out.")
 
 
 def _prior(run: Run, network: VAE | Autoencoder, kind: Literal["normal", "gaussian"]) -> Density:
     if kind == "gaussian":
-        path = run.folder / "codes.npz"
-        try:
-            with np.load(path, allow_pickle=False) as codes:
-                return FullGaussian.fit(torch.from_numpy(codes["train"]))
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"{path} cannot be read ({error}); train the run again.") from error
+        codes = read_npz(run.folder / "codes.npz").get("train")
+        if codes is None:
+            raise InputError(f"{run.folder / 'codes.npz'} holds no training codes; train the run again.")
+        return FullGaussian.fit(torch.from_numpy(codes))
     if not isinstance(network, VAE):
         raise InputError(
             f"{run.folder} is not a VAE, so its codes have no prior: use --prior gaussian, which fits one to its "
@@ -294,7 +261,8 @@ def _png(image: Tensor) -> bytes:
 
 def _table(restored: Restored, pictures: Pictures, names: list[Path]) -> str:
     columns: dict[str, list[object]] = {"image": list(pictures.names), "restored": [n.as_posix() for n in names]}
-    columns["sigma"] = [f"{value:.4g}" for value in restored.sigma.tolist()]
+    if restored.sigma is not None:
+        columns["sigma"] = [f"{value:.4g}" for value in restored.sigma.tolist()]
     for name, values in (("psnr_damaged", restored.psnr_before), ("psnr_restored", restored.psnr_after)):
         if values is not None:
             columns[name] = [f"{value:.2f}" for value in values.tolist()]
@@ -309,8 +277,9 @@ def _table(restored: Restored, pictures: Pictures, names: list[Path]) -> str:
 
 def summary(restored: Restored) -> dict[str, float | str]:
     """Means over the pictures, for printing."""
-    facts: dict[str, float | str] = {"images": len(restored.images), "sigma": float(restored.sigma.mean())}
-    facts["sigma_is"] = restored.sigma_from
+    facts: dict[str, float | str] = {"images": len(restored.images)}
+    if restored.sigma is not None:
+        facts |= {"sigma": float(restored.sigma.mean()), "sigma_is": restored.sigma_from}
     for name, values in (("psnr_damaged", restored.psnr_before), ("psnr_restored", restored.psnr_after)):
         if values is not None:
             facts[name] = float(values.mean())

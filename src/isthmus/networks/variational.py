@@ -118,6 +118,14 @@ class VAE(nn.Module):
         super().__init__()
         if not isinstance(sigma, str) and not sigma > 0:
             raise InputError(f"The decoder's sigma is a standard deviation above 0, in [0, 1] units; got {sigma}.")
+        if likelihood not in ("gaussian", "bernoulli") or (
+            isinstance(sigma, str) and sigma not in ("learned", "optimal")
+        ):
+            raise InputError(
+                f"likelihood is gaussian or bernoulli, sigma a number, learned or optimal; got {likelihood}, {sigma}."
+            )
+        if min(beta, free_bits, kl_warmup) < 0:
+            raise InputError(f"beta, free_bits and kl_warmup are at least 0; got {beta}, {free_bits} and {kl_warmup}.")
         self.encoder, self.decoder = encoder, decoder
         self.latent_dim, self.image_shape, self.likelihood = latent_dim, image_shape, likelihood
         self.beta, self.free_bits, self.kl_warmup = beta, free_bits, kl_warmup
@@ -184,7 +192,7 @@ class VAE(nn.Module):
             errors = mse(self.decoder(codes), targets)
             log_sigma = 0.5 * errors.detach().mean().clamp(min=1e-8).log()
             with torch.no_grad():
-                self.log_sigma.lerp_(log_sigma, FOLLOW)
+                self.log_sigma.lerp_(log_sigma, (1 / (self.updates + 1.0)).clamp(min=FOLLOW))
             return Bound(self._gaussian(errors, log_sigma), posterior.kl())
         return Bound(self.log_likelihood(targets, codes), posterior.kl())
 
@@ -230,9 +238,10 @@ class VAE(nn.Module):
         2.56
         """
         low, high = pixel_range
-        if not (kl_weight > 0 and pixels > 0 and high > low):
+        if not (kl_weight > 0 and pixels > 0 and high > low) or reduction not in ("sum", "mean"):
             raise InputError(
-                f"from_course needs a positive weight, pixels and range; got {kl_weight}, {pixels} and {pixel_range}."
+                f"from_course needs a positive weight, pixels and range, and sum or mean; got {kl_weight}, {pixels}, "
+                f"{pixel_range} and {reduction}."
             )
         per_sse = kl_weight * (pixels if reduction == "mean" else 1) / (high - low) ** 2
         sigma = math.sqrt(per_sse / 2)
@@ -265,7 +274,7 @@ def vae(
     """A VAE with encoder and decoder of one kind.
 
     "convolutional": 4x4 convolutions of stride 2 with `width`, 2 `width` and from then on 4 `width` channels until 4
-    to 7 pixels remain, a linear layer of `units`, and the same way back; SiLU throughout and no batch norm, whose
+    to 6 pixels remain, a linear layer of `units`, and the same way back; SiLU throughout and no batch norm, whose
     noise costs the decoder a third of its accuracy (docs/decisions.md). "mlp": `hidden` units with batch norm and
     ReLU, as in `strong`.
     The other arguments are those of `VAE`. Raises: InputError if the sides are outside 16 to 256, or sigma is not

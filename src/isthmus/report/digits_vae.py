@@ -31,7 +31,7 @@ SHORT = {
 
 
 def variational_section(result: DigitsResult) -> Section:
-    """D7: what was found, seven pictures and two tables."""
+    """D7: what was found, its pictures and a table."""
     found, classes = result.d7, result.data.classes
     columns = columns_of(result)
     rows = {"original": found.originals}
@@ -76,7 +76,7 @@ def variational_section(result: DigitsResult) -> Section:
 
 
 def restoration_section(result: DigitsResult) -> Section:
-    """D8: what was found, four pictures and three tables."""
+    """D8: what was found, its pictures and three tables."""
     found, columns = result.d8, columns_of(result)
     methods = methods_of(found)
     shown = {SHORT[name]: methods[name].examples for name in ("noisy", "bottleneck", "noisy_encoder", "map")}
@@ -135,6 +135,7 @@ def _readings(result: DigitsResult) -> Table:
     notes = [
         "The course's weight of 0.01 does not say whether squares are summed or averaged over pixels in [-1, 1]: both "
         "readings are trained. Beta is 1 for all three: minus the loss is the evidence bound for that sigma.",
+        "Sigma learnt begins with the weights of the reading with the sum, and is trained on.",
         "Active: the mean of the axis varies by more than 0.01 over images. Spread, width: standard deviations.",
     ]
     return Table("What the weight on the KL means, and does", head, rows, notes)

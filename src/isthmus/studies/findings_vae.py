@@ -38,7 +38,7 @@ def _code(result: DigitsResult, main: Reading) -> list[str]:
     error = result.d1.test_mse
     side = "below" if main.mse < error["lab"] else "above"
     text = f"With sigma learnt ({main.sigma:.3f}) the test error is {main.mse:.4f} per pixel, {side} the lab's "
-    text += f"{error['lab']:.4f} (exact PCA {error['pca']:.4f}, the stronger network {error['strong']:.4f})"
+    text += f"{error['lab']:.4f} ({result.pca_name} {error['pca']:.4f}, the stronger network {error['strong']:.4f})"
     if main.neighbours is None or result.d3 is None:
         return [f"{text}."]
     lab, strong = result.d3["lab.clean"].mean, result.d3["strong.clean"].mean
@@ -69,7 +69,7 @@ def _density(result: DigitsResult) -> list[str]:
 
 def _weights(result: DigitsResult) -> list[str]:
     readings = sorted(result.d7.readings.values(), key=lambda reading: reading.per_sse)
-    sentences = [f"{_capital(r.weight.meaning)}. {_effect(r)}" for r in readings if r.weight is not None]
+    sentences = [f"{r.weight.meaning}. {_effect(r)}" for r in readings if r.weight is not None]
     spreads = [reading.spread for reading in readings]
     listed = enumerate_words(f"{r.spread:.2f} at {r.per_sse:.3g}" for r in readings)
     if spreads == sorted(spreads, reverse=True):
@@ -98,7 +98,10 @@ def _effect(reading: Reading) -> str:
 def _aggregate(result: DigitsResult) -> list[str]:
     found = result.d7.aggregate
     empty, before = 1 - float(result.d7.grid.occupied.mean()), 1 - float(result.d5.grid.occupied.mean())
-    apart = "differ" if found.uneven > 2 * found.floor else "hardly differ"
+    if found.floor > 0.4:
+        apart = "are too few to tell whether they differ"
+    else:
+        apart = "differ" if found.uneven > 2 * found.floor else "hardly differ"
     return [
         f"All codes together {apart} from N(0, I): total variation {found.uneven:.2f} over cells of equal prior mass, "
         f"where as many samples of the prior show {found.floor:.2f}. {percent(empty, 0)} of the prior's mass lies in "
@@ -134,7 +137,7 @@ def _gains(found: Restoration) -> list[str]:
     behind = [name for name in ("nlm", "tv") if name in methods and methods[name].quality.psnr < reached - CLOSE]
     if behind:
         named = enumerate_words(f"{METHODS[n]} ({methods[n].quality.psnr:.1f} dB)" for n in behind)
-        sentences.append(f"It leads {named}, which know nothing of these images.")
+        sentences.append(f"It leads {named}, which were not trained.")
     return sentences
 
 
@@ -171,7 +174,7 @@ def _sizes(found: Restoration) -> list[str]:
         if gained > CLOSE and at.map.quality.psnr < before.map.quality.psnr + CLOSE:
             sentences.append(
                 f"From {sizes[sizes.index(size) - 1]} to {size} numbers clean images are reconstructed {gained:.1f} dB "
-                "better, but MAP does not gain: the further numbers fit the noise."
+                "better, but MAP gains nothing from them."
             )
     losing = [s for s in sizes if found.sizes[s].noisy_encoder.quality.psnr > found.sizes[s].map.quality.psnr + CLOSE]
     if losing:
@@ -221,7 +224,3 @@ def _others(found: Restoration) -> list[str]:
 
 def _by(gain: float) -> str:
     return f"{abs(gain):.1f} dB {'above' if gain >= 0 else 'below'}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -18,7 +18,7 @@ from isthmus.networks.catalog import NETWORKS, Network, build
 from isthmus.networks.pca import principal_components
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
-from isthmus.settings import DataSettings, RunSettings, merge, nearest, parse_assignments, validate
+from isthmus.settings import DataSettings, RunSettings, differences, merge, nearest, parse_assignments, validate
 from isthmus.studies.study import Reporter, Silent
 from isthmus.training.evaluation import measure
 from isthmus.training.job import train_run
@@ -74,7 +74,13 @@ def train_one(
     parts = split(images, seed=settings.seed)
     start = None
     if settings.start is not None:
-        start = Run(Path(settings.start)).network()
+        begun = Run(Path(settings.start))
+        start = begun.network()
+        changed = differences(begun.settings().model, settings.model)
+        if changed:
+            raise InputError(f"{begun.folder} has another network ({changed}); give the same model.* settings.")
+    elif settings.training.frozen != "none":
+        raise InputError("training.frozen=decoder keeps the decoder of another run: name that run, --set start=RUN.")
     # What cannot be built is refused before a folder is made.
     build(settings.model, images.shape, classes=len(images.classes))
     with claim(folder, marker="run.json", resume=resume, overwrite=overwrite):

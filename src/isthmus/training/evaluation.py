@@ -16,7 +16,7 @@ from isthmus.networks.apply import reconstruct, to_float
 from isthmus.networks.catalog import Network
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
-from isthmus.networks.variational import VAE
+from isthmus.networks.variational import VAE, importance_bound, log_importance_weights
 from isthmus.runs import Run
 from isthmus.training.loop import score
 
@@ -36,10 +36,12 @@ def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) 
     return images.resize(height, width)
 
 
-def evaluate(run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: bool = False) -> dict[str, float]:
+def evaluate(
+    run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: bool = False, samples: int = 0
+) -> dict[str, float]:
     """Measure a run on images; `measure` says which figures there are. A denoiser gets the noise it was trained with.
 
-    Arguments: run: the run or its folder. images: a set, or what `isthmus.load` takes.
+    Arguments: run: the run or its folder. images: a set, or what `isthmus.load` takes. samples: as in `measure`.
     Warns: TrainedOnWarning, with the count, if any of the images were trained on.
     Raises: InputError if the images do not fit the run, or a classifier's images have no labels or other classes.
     """
@@ -54,18 +56,25 @@ def evaluate(run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: 
             raise InputError(
                 f"{images.name} has the classes {', '.join(images.classes)}; {run.folder} knows {', '.join(known)}."
             )
+    if samples and not isinstance(network, VAE):
+        raise InputError(f"Importance samples belong to the likelihood of a VAE; {run.folder} is none: leave them out.")
     _warn_if_trained_on(run, images)
-    return measure(network, images, noise=run.settings().training.noise)
+    return measure(network, images, noise=run.settings().training.noise, samples=samples)
 
 
 def measure(
-    network: Network, images: ImageSet, *, noise: float = 0.0, device: str | torch.device = "cpu"
+    network: Network,
+    images: ImageSet,
+    *,
+    noise: float = 0.0,
+    samples: int = 0,
+    device: str | torch.device = "cpu",
 ) -> dict[str, float]:
     """Figures of a network on images that fit it, means over images.
 
     A classifier: loss and accuracy. An autoencoder: mse and psnr (decibels) of its reconstructions. A VAE: also its
-    evidence bound and the KL in it, nats per image. A denoiser: mse and psnr of what it makes of images with
-    Gaussian noise of standard deviation `noise`, and the psnr of those.
+    evidence bound and the KL in it, nats per image, and with `samples` the importance-weighted bound. A denoiser: mse
+    and psnr of what it makes of images with Gaussian noise of standard deviation `noise`, and the psnr of those.
     """
     pixels = torch.from_numpy(images.images)
     if isinstance(network, Classifier):
@@ -77,12 +86,17 @@ def measure(
         restored = reconstruct(network, given)
         figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
         return {**figures, "noisy_psnr": float(psnr(given, clean).mean())}
-    scored = score(network, pixels.to(device), None)
     restored = reconstruct(network, pixels)
     figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
     if isinstance(network, VAE):
-        return {**figures, "bound_nats": -scored["reconstruction"] - scored["kl"], "kl_nats": scored["kl"]}
-    return {**figures, "mse": scored["loss"]}
+        scored = score(network, pixels.to(device), None)
+        figures |= {"bound_nats": -scored["reconstruction"] - scored["kl"], "kl_nats": scored["kl"]}
+        if samples:
+            weights = log_importance_weights(
+                network, clean.to(device), samples=samples, generator=torch.Generator().manual_seed(0)
+            )
+            figures["iwae_nats"] = float(importance_bound(weights).mean())
+    return figures
 
 
 def _warn_if_trained_on(run: Run, images: ImageSet) -> None:

@@ -30,7 +30,7 @@ class Trained:
 
     @property
     def parameters(self) -> int:
-        """Numbers the training could change."""
+        """Numbers in the network, a frozen decoder included."""
         return sum(p.numel() for p in self.network.parameters())
 
 

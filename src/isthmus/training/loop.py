@@ -80,7 +80,10 @@ def train(
     if corrupt is None and settings.noise:
         corrupt = _noise(settings.noise)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    _check_likelihood(network, training)
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     still = _freeze(network, settings)
+    frozen = [parameter for parameter in learning if not parameter.requires_grad]
     images, targets = _on_device(training, network, device)
     sample = _every(len(training), scored_images(training, validation))
     scored = {
@@ -153,6 +156,8 @@ def train(
         raise
     finally:
         torch.random.set_rng_state(callers_state)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
         network.load_state_dict(best)
         network.eval()
     return History(epochs, best_epoch, seconds, stopped_early=len(epochs) < settings.epochs)
@@ -217,6 +222,18 @@ def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     """A generator that is a function of (seed, epoch) and of what it is used for."""
     state = np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _check_likelihood(network: Network, training: ImageSet) -> None:
+    """Raises: InputError if images are not binary and the network takes them for draws of a Bernoulli."""
+    if not isinstance(network, VAE) or network.likelihood != "bernoulli":
+        return
+    top = 255 if training.images.dtype == np.uint8 else 1
+    if not bool(((training.images == 0) | (training.images == top)).all()):
+        raise InputError(
+            f"{training.name} has grey values, which no Bernoulli likelihood draws; threshold the "
+            "images, or use model.likelihood=gaussian."
+        )
 
 
 def _freeze(network: Network, settings: TrainingSettings) -> nn.Module:
