@@ -66,7 +66,13 @@ def test_a_network_is_trained_and_evaluated(isthmus, data, tmp_path, network):
 def test_without_json_the_figures_are_lines(isthmus, data, tmp_path):
     code, out, _ = isthmus("train", "linear", data, "--out", tmp_path / "run", *BRIEF, "-q")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["test_mse", "pca.test_mse", "train_seconds", "run:"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "test_mse",
+        "test_psnr",
+        "pca.test_mse",
+        "train_seconds",
+        "run:",
+    ]
 
 
 def test_the_lists_are_json(isthmus, data):

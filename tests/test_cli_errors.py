@@ -131,7 +131,7 @@ def test_unknown_names_are_answered_with_the_nearest(isthmus, tmp_path, command,
         ("seed=-1", "seed: input should be greater than or equal to 0"),
         ("training", "--set 'training' is not KEY=VALUE; write for example training.epochs=3."),
         ("=3", "--set '=3' is not KEY=VALUE"),
-        ("colour=3", "colour: no such setting; there are: data, model, seed, training."),
+        ("colour=3", "colour: no such setting; there are: data, model, seed, start, training."),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(isthmus, data, tmp_path, change, words):
@@ -214,7 +214,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_under_a_final_name(isthmus, data
         code, out, err = isthmus(*command, "--json")
         assert (code, out) == (1, "")
         assert err.startswith(f"error: Could not write {run.folder}/model/model.safetensors: No space left on device.")
-        assert "Free some space or choose another --out, then run the same command with --resume" in err
+        assert "Free some space or choose another --out, then run the same command again" in err
         assert len(err.splitlines()) == 1
         assert not (run.folder / "model/model.safetensors").exists()
         assert not [path for path in run.folder.rglob(".*") if path.name != ".lock"]

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from isthmus.data.degrade import parse_recipe
 from isthmus.networks.variational import VAE
 from isthmus.studies import findings_vae
 from isthmus.studies.findings_vae import d7, d8
+from isthmus.studies.restoration import OTHERS
 
 
 def measured(psnr: float, kept: float | None = 0.9, seconds: float | None = 2.0) -> SimpleNamespace:
@@ -78,7 +80,7 @@ def test_the_class_is_judged_with_its_noise(map_kept: float, bottleneck_kept: fl
 def test_codes_that_fit_the_noise_are_named() -> None:
     words = words_d8()
     assert "MAP reaches 24.5 dB with 16, 25.0 dB with 32 and 24.0 dB with 64 numbers, best with 32." in words
-    assert "From 32 to 64 numbers clean images are reconstructed 2.0 dB better, but MAP does not gain" in words
+    assert "From 32 to 64 numbers clean images are reconstructed 2.0 dB better, but MAP gains nothing" in words
     assert "From 16 to 32" not in words
     assert "With 64 numbers the fine-tuned encoder's bottleneck is ahead of MAP." in words
 
@@ -143,7 +145,7 @@ def words_d7(spreads: tuple[float, float, float], active: list[bool], iwae: floa
     )
     clean = {f"{name}.clean": SimpleNamespace(mean=m) for name, m in (("lab", 0.6), ("strong", 0.77))}
     errors = SimpleNamespace(test_mse={"pca": 0.045, "lab": 0.034, "strong": 0.027})
-    result = SimpleNamespace(d1=errors, d3=clean, d5=SimpleNamespace(grid=cells), d7=found)
+    result = SimpleNamespace(pca_name="exact PCA", d1=errors, d3=clean, d5=SimpleNamespace(grid=cells), d7=found)
     return " ".join(d7(result)).replace("\u00a0", " ")  # type: ignore[arg-type]
 
 
@@ -180,4 +182,4 @@ def test_the_density_is_set_against_the_exact_linear_one() -> None:
 
 def test_every_method_and_damage_has_a_name() -> None:
     assert set(findings_vae.methods_of(restoration())) <= set(findings_vae.METHODS)  # type: ignore[arg-type]
-    assert {"mask", "blur", "lowres"} == set(findings_vae.DAMAGES)
+    assert {parse_recipe(text).kind for text in OTHERS} == set(findings_vae.DAMAGES)

@@ -47,6 +47,7 @@ ORDER = [
     "latent.manifold",
     "latent.density",
     "inverse.bottleneck",
+    "inverse.laplace",
     "inverse.map",
     "inverse.classical",
     "inverse.pictures",

@@ -57,4 +57,4 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_nearest_names_one_or_all() -> None:
     assert nearest("labb", NETWORKS) == "did you mean 'lab'?"
-    assert nearest("zzz", NETWORKS) == "there are: lab, strong, linear, classifier."
+    assert nearest("zzz", NETWORKS) == "there are: lab, strong, linear, vae, denoiser, classifier."

@@ -155,10 +155,19 @@ def test_free_bits_and_warm_up_change_the_loss_as_they_say() -> None:
 
 
 def test_warm_up_ends_after_so_many_updates() -> None:
-    network = vae((1, 16, 16), latent_dim=2, architecture="mlp", hidden=(8,), kl_warmup=3)
-    for expected in (1, 2, 3, 4):
-        network.loss(images_of(), images_of())
-        assert int(network.updates) == expected
+    network = vae((1, 16, 16), latent_dim=2, architecture="mlp", hidden=(8,), kl_warmup=3, sigma=0.3)
+    shares = []
+    for _ in range(5):
+        torch.manual_seed(0)
+        loss = float(network.loss(images_of(), images_of()).detach())
+        torch.manual_seed(0)
+        network.kl_warmup = 0
+        network.updates -= 1  # the same update with the full weight
+        full = float(network.loss(images_of(), images_of()).detach())
+        network.kl_warmup = 3
+        kl = float(network.encode(images_of()).kl().sum(1).mean().detach())
+        shares.append(1 - (full - loss) / kl)
+    np.testing.assert_allclose(shares, [1 / 3, 2 / 3, 1, 1, 1], atol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     """Say in one sentence what could not be written and what to do."""
     return StorageError(
         f"Could not write {path}: {error.strerror or error}. Free some space or choose another --out, "
-        f"then run the same command with --resume: what is finished is kept."
+        f"then run the same command again, a study or a training with --resume: what is finished is kept."
     )
 
 
@@ -105,10 +105,11 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def claim(folder: Path, *, marker: str, resume: bool, overwrite: bool) -> Iterator[None]:
+def claim(folder: Path, *, marker: str, resume: bool | None, overwrite: bool) -> Iterator[None]:
     """Take a folder for writing: refuse one that is taken, in use, or not ours.
 
     `marker` is the file by which a folder of this kind is known; only such a folder is ever emptied or resumed.
+    `resume` is None for work that cannot be taken up.
     Raises: RunExistsError with the way out; InputError if the folder cannot be written.
     """
     if resume and overwrite:
@@ -131,7 +132,9 @@ def claim(folder: Path, *, marker: str, resume: bool, overwrite: bool) -> Iterat
             raise RunExistsError(f"{folder} holds other files (there is no {marker} in it); choose another --out.")
         if content and not (resume or overwrite):
             raise RunExistsError(
-                f"{folder} exists already; add --resume to go on, --overwrite to start anew, or another --out."
+                f"{folder} exists already; add {'' if resume is None else '--resume to go on, '}--overwrite to start "
+                f"anew, "
+                f"or another --out."
             )
         if overwrite:
             _empty(content)
@@ -229,6 +232,7 @@ class Run:
             "model": settings.model.model_dump(mode="json"),
             "image_shape": list(training.shape),
             "classes": list(training.classes),
+            "noise": settings.training.noise,
             "data": {"name": training.name, "fingerprint": training.fingerprint, "grey": settings.data.grey},
         }
         buffer = io.BytesIO()

@@ -67,7 +67,8 @@ def run() -> NoReturn:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
             raise
         word, code = ("terminated", TERMINATED) if _terminations else ("interrupted", INTERRUPTED)
-        _end(f"{word}; finished runs are kept, the same command with --resume does the rest", code)
+        rest = "; finished runs are kept, the same command with --resume does the rest"
+        _end(f"{word}{rest if sys.argv[1:2] in (['study'], ['train']) else ''}", code)
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
         _drop_stdout()
         sys.exit(FAILED)

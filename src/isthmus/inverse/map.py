@@ -6,8 +6,6 @@ The decoder D never saw damaged images; A and sigma_y enter only here. Images ar
 of its own. "bfgs", the default, learns the curvature of F on the way, beginning with the mean Gauss-Newton curvature of
 the decoder; "lm" (Levenberg-Marquardt) computes the curvature at every step, is exact at once where D is linear, and
 goes on to the last digits; "adam" is what is usually done.
-At the optimum the Laplace approximation N(z*, (J'A'A J / sigma_y^2 + Lambda)^-1), J the Jacobian of D and Lambda the
-curvature of the prior (Gauss-Newton: second derivatives of D are left out), says how sure each pixel is.
 Notation: y measured (N, C, H', W'), x images (N, C, H, W), z codes (N, D).
 """
 
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from isthmus.data.degrade import Degradation, Identity, Mask
 from isthmus.errors import InputError
+from isthmus.inverse.laplace import at_once, jacobian
 from isthmus.latent.density import Density, StandardNormal
 from isthmus.networks.apply import Coder, encode, fold
 from isthmus.networks.variational import VAE
@@ -30,14 +29,12 @@ from isthmus.networks.variational import VAE
 Solver = Literal["bfgs", "lm", "adam"]
 
 STEPS: dict[Solver, int] = {"bfgs": 40, "lm": 40, "adam": 100}
-BATCH = 1000
-JACOBIANS = 100  # images whose Jacobians are held at once
+BATCH, BATCH_PIXELS = 1000, 2**22  # images solved at once, and their pixels, at most
 PROBES = 64  # codes of the prior over which the first curvature is averaged
 RATE = 0.05  # of Adam
 ARMIJO = 1e-4  # share of the promised decrease that a step must bring (Nocedal and Wright 2006, eq. 3.4)
 GRADIENT = 1e-3  # of the gradient's norm at the start: converged
 DECREASE, WINDOW = 1e-5, 5  # relative decrease over so many steps: converged
-Z90 = 1.6448536269514722  # 90 % of a normal distribution lies within so many standard deviations
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,7 @@ class _Problem:
     def curvature(self, codes: Tensor) -> Tensor:
         """J'A'A J / sigma_y^2 + Lambda: (N, D, D) (Gauss-Newton)."""
         parts = []
-        for begin in range(0, len(codes), JACOBIANS):
-            part = slice(begin, begin + JACOBIANS)
+        for part in at_once(len(codes), self.measured[0].numel() * codes.shape[1]):
             columns = jacobian(self.take(part).predict, codes[part]) / self.sigma[part, None, None]
             parts.append(columns.transpose(1, 2) @ columns)
         return torch.cat(parts) + self.prior.curvature(codes)
@@ -106,8 +102,10 @@ class _Problem:
         seen, everywhere = torch.ones_like(self.sigma), self.degradation
         if isinstance(self.degradation, Mask):
             seen, everywhere = self.degradation.seen.to(start).flatten(1).mean(1), Identity()
-        columns = jacobian(lambda z: everywhere.apply(self.decode(z)).flatten(1), codes)
-        mean = (columns.transpose(1, 2) @ columns).mean(0)
+        mean = torch.zeros_like(codes[0]).diag()
+        for part in at_once(PROBES, self.measured[0].numel() * codes.shape[1]):
+            columns = jacobian(lambda z: everywhere.apply(self.decode(z)).flatten(1), codes[part])
+            mean += (columns.transpose(1, 2) @ columns).sum(0) / PROBES
         return mean * (seen / self.sigma.square())[:, None, None] + self.prior.curvature(start)
 
 
@@ -137,8 +135,9 @@ def solve(
     run = {"bfgs": _bfgs, "lm": _levenberg_marquardt, "adam": _adam}[solver]
     parts = []
     with torch.no_grad():
-        for begin in range(0, count, BATCH):
-            batch = slice(begin, begin + BATCH)
+        size = max(1, min(BATCH, BATCH_PIXELS // measured[0].numel()))
+        for begin in range(0, count, size):
+            batch = slice(begin, begin + size)
             parts.append(run(problem.take(batch), start[batch], limit))
     codes, objective, converged, taken = (torch.cat([part[i] for part in parts]) for i in (0, 1, 3, 4))
     path = torch.cat([part[2] for part in parts], 1)[: int(taken.max()) + 1]
@@ -199,64 +198,6 @@ def decoder(network: Coder) -> Callable[[Tensor], Tensor]:
     if isinstance(network, VAE) and network.likelihood == "bernoulli":
         return lambda codes: folded(codes).sigmoid()
     return folded
-
-
-def jacobian(function: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
-    """Of a function (N, D) -> (N, P) that works on each row alone, all columns in one forward pass: (N, P, D)."""
-    size = codes.shape[1]
-    directions = torch.eye(size, dtype=codes.dtype, device=codes.device)[:, None, :].expand(-1, len(codes), -1)
-    columns = torch.func.vmap(lambda direction: torch.func.jvp(function, (codes,), (direction,))[1])(directions)
-    result: Tensor = columns.permute(1, 2, 0)
-    return result
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """covariance: (N, D, D) of the codes. std: (N, C, H, W) of the pixels, the decoder's own sigma included."""
-
-    covariance: Tensor
-    std: Tensor
-
-
-@torch.no_grad()
-def laplace(
-    decode: Callable[[Tensor], Tensor],
-    codes: Tensor,
-    *,
-    prior: Density,
-    sigma: float | Tensor,
-    degradation: Degradation | None = None,
-    decoder_sigma: float = 0.0,
-) -> Uncertainty:
-    """The Laplace approximation at MAP codes, carried to the pixels: var(x_i) = (J Sigma J')_ii + sigma_dec^2.
-
-    Arguments: as in `solve`; decoder_sigma: of the VAE's own likelihood, in [0, 1] units.
-    """
-    degradation = degradation or Identity()
-    sigmas = torch.as_tensor(sigma, dtype=codes.dtype, device=codes.device).expand(len(codes))
-    covariances, stds = [], []
-    for begin in range(0, len(codes), JACOBIANS):
-        part = slice(begin, begin + JACOBIANS)
-        z, seen = codes[part], degradation.take(part)
-        shape = decode(z[:1]).shape[1:]
-        columns = jacobian(lambda c: decode(c).flatten(1), z)  # (B, P, D)
-        images = columns.transpose(1, 2).reshape(-1, *shape)
-        each = seen.take(torch.arange(len(z)).repeat_interleave(z.shape[1]))
-        measured = each.apply(images).reshape(len(z), z.shape[1], -1) / sigmas[part, None, None]
-        precision = measured @ measured.transpose(1, 2) + prior.curvature(z)
-        covariance = torch.linalg.inv(precision)
-        variance = ((columns @ covariance) * columns).sum(2).clamp(min=0) + decoder_sigma**2
-        covariances.append(covariance)
-        stds.append(variance.sqrt().reshape(-1, *shape))
-    return Uncertainty(torch.cat(covariances), torch.cat(stds))
-
-
-def coverage(images: Tensor, std: Tensor, clean: Tensor) -> Tensor:
-    """Whether each clean pixel lies in the 90 % interval image +- 1.645 std: booleans of the images' shape.
-
-    Their mean is 0.9 if the uncertainty is calibrated, more if it is too wide, less if too narrow.
-    """
-    return (images - clean).abs() <= Z90 * std
 
 
 @torch.no_grad()

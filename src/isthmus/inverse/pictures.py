@@ -24,7 +24,8 @@ from isthmus.data.pictures import Pictures, load_pictures
 from isthmus.errors import InputError
 from isthmus.inverse.bottleneck import EXACT
 from isthmus.inverse.bottleneck import restore as through_bottleneck
-from isthmus.inverse.map import Solver, decoder, laplace, restore
+from isthmus.inverse.laplace import laplace
+from isthmus.inverse.map import Solver, decoder, restore
 from isthmus.latent.density import Density, FullGaussian, StandardNormal
 from isthmus.metrics import psnr
 from isthmus.networks.autoencoder import Autoencoder
@@ -101,7 +102,7 @@ def denoise_into(
         height, width = -(-height // int(recipe.amount)), -(-width // int(recipe.amount))
     pictures = load_pictures(source, (channels, height, width), resize=resize)
     job = _plan(run, pictures, options, device)
-    with claim(folder, marker=MARKER, resume=False, overwrite=overwrite):
+    with claim(folder, marker=MARKER, resume=None, overwrite=overwrite):
         facts = {"run": str(run.folder), "images": source, **asdict(options), "recipe": str(recipe)}
         write_json(folder / MARKER, facts)
         restored = _carry_out(job)

@@ -22,7 +22,8 @@ from isthmus.data.imageset import Split
 from isthmus.inverse import classical
 from isthmus.inverse.bottleneck import Quality, quality
 from isthmus.inverse.bottleneck import restore as through_bottleneck
-from isthmus.inverse.map import Solution, coverage, decoder, laplace, restore
+from isthmus.inverse.laplace import coverage, laplace
+from isthmus.inverse.map import Solution, decoder, restore
 from isthmus.latent.density import StandardNormal
 from isthmus.metrics import wilson_interval
 from isthmus.networks.apply import reconstruct, to_float

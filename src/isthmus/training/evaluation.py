@@ -59,7 +59,7 @@ def evaluate(
     if samples and not isinstance(network, VAE):
         raise InputError(f"Importance samples belong to the likelihood of a VAE; {run.folder} is none: leave them out.")
     _warn_if_trained_on(run, images)
-    return measure(network, images, noise=run.settings().training.noise, samples=samples)
+    return measure(network, images, noise=float(run.config().get("noise", 0.0)), samples=samples)
 
 
 def measure(
