@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from command_line import PROMISED
 from isthmus.data.imageset import ImageSet
@@ -244,6 +245,14 @@ def test_nothing_in_a_figure_is_cut_off() -> None:
         assert edges.y0 >= -slack, drawn.name
         assert edges.x1 <= width + slack, drawn.name
         assert edges.y1 <= height + slack, drawn.name
+
+
+def test_no_label_shows_unparsed_mathematics() -> None:
+    steep = [{"epoch": e, "train_loss": 10.0**-e, "validation_loss": 10.0**-e} for e in range(1, 5)]
+    for drawn in [*every_panel(), curves.loss_curves("r", "steep", steep, best=4, level=("PCA", 0.5))]:
+        files(drawn)
+        texts = [text.get_text() for text in drawn.figure.findobj(Text)]
+        assert not [text for text in texts if "mathdefault" in text], drawn.name
 
 
 def test_drawing_leaves_matplotlib_as_it_was() -> None:

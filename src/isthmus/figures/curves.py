@@ -29,6 +29,8 @@ def loss_curves(
         losses = [e[f"{part}_loss"] for e in epochs for part in ("train", "validation")]
         if 0 < 10 * min(losses) < max(losses):  # an early spike would flatten all the rest
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:.3g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         figure.legend(loc="outside lower center", ncols=4, handlelength=1.5, columnspacing=1.0)
     return Panel(name, figure, f"{title}: training and validation loss over {len(epochs)} epochs, best epoch {best}.")
 
@@ -102,6 +104,7 @@ def objective_path(name: str, title: str, path: NDArray[np.floating]) -> Panel:
         axes.plot(steps, middle, color=BLUE, label="median")
         axes.set(title=title, xlabel="step", ylabel="nats above its end", yscale="log")
         axes.set_ylim(1e-3, None)
+        axes.yaxis.set_major_formatter("{x:g}")  # not as a power: mathematics is not parsed, classes may hold a $
         axes.grid()
         axes.legend(loc="upper right")
     return Panel(name, figure, f"{title}: over {len(path) - 1} steps, {path.shape[1]} images.")
