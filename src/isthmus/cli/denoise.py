@@ -64,7 +64,12 @@ def denoise(
     ] = False,
     sigma: Annotated[
         str | None,
-        typer.Option("--sigma", metavar="S|auto", help="Of the noise, on the [0, 1] scale.", show_default=False),
+        typer.Option(
+            "--sigma",
+            metavar="S|auto",
+            help="Of the noise, on the [0, 1] scale; auto estimates it from each image, too low where it was clipped.",
+            show_default=False,
+        ),
     ] = None,
     prior: Annotated[
         Prior | None,
