@@ -137,7 +137,7 @@ def _gains(found: Restoration) -> list[str]:
     behind = [name for name in ("nlm", "tv") if name in methods and methods[name].quality.psnr < reached - CLOSE]
     if behind:
         named = enumerate_words(f"{METHODS[n]} ({methods[n].quality.psnr:.1f} dB)" for n in behind)
-        sentences.append(f"It leads {named}, which were not trained.")
+        sentences.append(f"It leads {named}.")
     return sentences
 
 
