@@ -44,7 +44,7 @@ NETWORKS = {
     ),
     "vae": Entry(
         vae,
-        TrainingSettings(epochs=6, batch_size=128, learning_rate=5e-3, schedule="one-cycle"),
+        TrainingSettings(epochs=8, batch_size=128, learning_rate=5e-3, schedule="one-cycle"),
         "variational autoencoder, convolutional or a perceptron, with the noise of its decoder learnt",
     ),
     "denoiser": Entry(

@@ -40,6 +40,7 @@ from isthmus.training.loop import score
 
 SIZES = (16, 32, 64)
 MAIN = 16
+LARGER_EPOCHS = 6  # of the codes of 32 and 64 numbers, which reach as far in fewer (docs/decisions.md)
 FINE_TUNING = TrainingSettings(epochs=2, batch_size=128, learning_rate=2e-3, schedule="one-cycle", frozen="decoder")
 OTHERS = ("mask:0.5+noise:0.1", "blur:1.5+noise:0.1", "lowres:2+noise:0.1")
 CHOSEN_ON = 200  # validation images by which the strengths of classical methods are chosen
@@ -233,7 +234,10 @@ def _train_vaes(study: Study, size: int, parts: Split, sigma: float) -> dict[str
     """The VAE on clean images, and its encoder fine-tuned on noisy ones."""
     model = VAESettings(latent_dim=size)
     fast, count = study.settings.fast, len(parts.train)
-    clean = study.train(f"vae{size}", model, budget(NETWORKS["vae"].training, images=count, fast=fast), parts)
+    training = NETWORKS["vae"].training
+    if size != MAIN:
+        training = training.model_copy(update={"epochs": LARGER_EPOCHS})
+    clean = study.train(f"vae{size}", model, budget(training, images=count, fast=fast), parts)
     training = budget(FINE_TUNING.model_copy(update={"noise": sigma}), images=count, fast=fast)
     tuned = study.train(f"vae{size}-noisy", model, training, parts, start=(f"vae{size}", clean.network))
     return {f"vae{size}": clean, f"vae{size}-noisy": tuned}
