@@ -81,10 +81,18 @@ class DenoiserSettings(Settings):
 
 
 class ClassifierSettings(Settings):
-    """The convolutional classifier."""
+    """The convolutional classifier.
+
+    `blocks` of convolution and pooling halve the image as many times. `hidden` is the size of a layer between them
+    and the scores, 0 for none. `standardise` brings each image to mean 0 and standard deviation 1 first.
+    """
 
     name: Literal["classifier"] = "classifier"
     width: int = Field(default=16, gt=0, le=1024)
+    blocks: int = Field(default=3, gt=0, le=8)
+    batch_norm: bool = True
+    hidden: int = Field(default=0, ge=0, le=16384)
+    standardise: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
@@ -104,8 +112,12 @@ class TrainingSettings(Settings):
 
     `warmup` is the share of updates in which the one-cycle rate rises. `patience` stops after so many epochs
     without a better one on the validation images. `noise` is the standard deviation, in [0, 1] units, of noise added to
-    the inputs while the targets stay clean. `shift` moves each training image by up to so many pixels. `frozen` keeps
-    the decoder as it is, so that only the encoder learns.
+    the inputs while the targets stay clean. `frozen` keeps the decoder as it is, so that only the encoder learns.
+
+    The rest varies each training image anew whenever it is seen; 0 and false are off. `shift` moves it by up to so
+    many pixels, `rotation` turns it by up to so many degrees either way, `scale` enlarges or shrinks it by a factor of
+    up to exp(scale), `mirror` shows every second one mirrored left to right, `contrast` stretches its differences from
+    its mean by a factor of 1 - contrast to 1 + contrast, and `brightness` adds up to so much, on the [0, 1] scale.
     """
 
     epochs: PositiveInt = 8
@@ -118,6 +130,11 @@ class TrainingSettings(Settings):
     patience: PositiveInt | None = None
     noise: float = Field(default=0.0, ge=0)
     shift: int = Field(default=0, ge=0)
+    rotation: float = Field(default=0.0, ge=0, le=180)
+    scale: float = Field(default=0.0, ge=0, le=2)
+    mirror: bool = False
+    contrast: float = Field(default=0.0, ge=0, le=1)
+    brightness: float = Field(default=0.0, ge=0, le=1)
     frozen: Literal["none", "decoder"] = "none"
 
 

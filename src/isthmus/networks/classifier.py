@@ -1,7 +1,8 @@
 """A convolutional classifier: p(k | x) = softmax(f(x))_k, trained by cross-entropy.
 
-Three blocks of [conv 3x3 without bias, max-pool, batch norm, ReLU] with 16, 32 and 64 channels, then one linear
-layer. Batch norm follows the pooling, so that it normalises a quarter of the pixels.
+Blocks of [conv 3x3, max-pool, batch norm, ReLU], each with twice the channels of the one before, then a linear layer,
+or two. Batch norm follows the pooling, so that it normalises a quarter of the pixels; with it a convolution needs no
+bias.
 """
 
 from __future__ import annotations
@@ -11,8 +12,23 @@ from typing import ClassVar, Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isthmus.errors import InputError
 from isthmus.networks.autoencoder import ImageShape
 from isthmus.networks.convolution import check_size
+
+FLAT = 1e-6  # added to the variance of an image: one of a single grey becomes 0, not a division by 0
+
+
+@final
+class Standardise(nn.Module):
+    """Bring each image to mean 0 and variance 1 over its pixels and channels: (B, C, H, W) -> the same shape.
+
+    Light and exposure of a photograph are gone then: a x + b gives the same as x for any a > 0.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
+        return centred * (centred.square().mean(dim=(1, 2, 3), keepdim=True) + FLAT).rsqrt()
 
 
 @final
@@ -56,26 +72,42 @@ def classifier(
     *,
     classes: int,
     width: int = 16,
+    blocks: int = 3,
+    batch_norm: bool = True,
+    hidden: int = 0,
+    standardise: bool = False,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Classifier:
-    """Blocks of `width`, 2 `width` and 4 `width` channels, then a linear layer to K = `classes` scores.
+    """`blocks` of `width`, 2 `width`, 4 `width`, ... channels, then linear layers to K = `classes` scores.
 
-    Raises: InputError if the sides are outside 16 to 256; ValueError if there are fewer than two classes.
+    Arguments: hidden: size of a layer with ReLU between the blocks and the scores; 0 for none. standardise: bring each
+    image to mean 0 and variance 1 first. dropout: share of numbers dropped before each linear layer while training.
+    Raises: InputError if the sides are outside 16 to 256, or cannot be halved `blocks` times; ValueError if there are
+    fewer than two classes.
     """
     if classes < 2:
         raise ValueError(f"A classifier tells at least two classes apart, got {classes}.")
     channels, height, width_px = image_shape
     check_size(height, width_px)
-    layers: list[nn.Module] = []
-    before = channels
-    for after in (width, 2 * width, 4 * width):
-        convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
-        layers += [convolution, nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU()]
-        before = after
-    layers += [
-        nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(before * (height // 8) * (width_px // 8), classes),
-    ]
+    _check_blocks(blocks, height, width_px)
+    layers: list[nn.Module] = [Standardise()] if standardise else []
+    for i in range(blocks):
+        before, after = channels if i == 0 else width * 2 ** (i - 1), width * 2**i
+        layers += [nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm), nn.MaxPool2d(2)]
+        layers += [nn.BatchNorm2d(after), nn.ReLU()] if batch_norm else [nn.ReLU()]
+    features = width * 2 ** (blocks - 1) * (height // 2**blocks) * (width_px // 2**blocks)
+    layers += [nn.Flatten(), nn.Dropout(dropout)]
+    if hidden:
+        layers += [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout)]
+    layers.append(nn.Linear(hidden or features, classes))
     return Classifier(nn.Sequential(*layers), image_shape=image_shape, classes=classes, label_smoothing=label_smoothing)
+
+
+def _check_blocks(blocks: int, height: int, width: int) -> None:
+    most = min(height, width).bit_length() - 1  # halvings, rounded down, until one pixel is left
+    if blocks > most:
+        raise InputError(
+            f"model.blocks is {blocks}, but images of {height} x {width} can be halved {most} times at most: give "
+            f"--set model.blocks={most} or fewer, or larger images with --set data.height and --set data.width."
+        )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from isthmus.data.augment import random_shifts
+from isthmus.data.augment import augment
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import DivergedError, InputError
@@ -112,9 +112,7 @@ def train(
             still.eval()
             for step, (begin, end) in enumerate(batches):
                 index = order[begin:end]
-                clean = to_float(images[index])
-                if settings.shift:
-                    clean = random_shifts(clean, settings.shift, generator=noise_generator)
+                clean = augment(to_float(images[index]), settings, generator=noise_generator)
                 given = clean if corrupt is None else corrupt(clean, noise_generator)
                 given = given.contiguous(memory_format=torch.channels_last)
                 loss = network.loss(given, clean if targets is None else targets[index])
