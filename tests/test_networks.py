@@ -17,7 +17,7 @@ from isthmus.networks import apply, pca
 from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
 from isthmus.networks.catalog import build
 from isthmus.networks.classifier import classifier
-from isthmus.networks.convolution import UpsampleConv2d, down_block, halvings
+from isthmus.networks.convolution import UpsampleConv2d, down_block, most_halvings
 from isthmus.settings import ClassifierSettings, LabSettings
 
 
@@ -71,7 +71,7 @@ def test_lab_keeps_every_shape(channels: int, size: tuple[int, int], upsample: s
 
 def test_lab_halves_every_size_to_two_or_three_pixels() -> None:
     for size in range(16, 257, 5):
-        assert -(-size // 2 ** halvings(size, size)) in (2, 3)
+        assert -(-size // 2 ** most_halvings(size, size)) in (2, 3)
         assert lab((1, size, 16), width=1)(torch.rand(2, 1, size, 16)).shape == (2, 1, size, 16)
 
 

@@ -29,13 +29,14 @@ class Settings(BaseModel):
 
 
 class LabSettings(Settings):
-    """The lab's convolutional autoencoder."""
+    """The lab's convolutional autoencoder. `halvings`: how often the image is halved; 0 until 2 or 3 pixels remain."""
 
     name: Literal["lab"] = "lab"
     latent_dim: int = Field(default=2, gt=0, le=65536)
     width: int = Field(default=16, gt=0, le=1024)
     code_relu: bool = True
     upsample: Literal["nearest", "transposed"] = "nearest"
+    halvings: int = Field(default=0, ge=0, le=7)
 
 
 class StrongSettings(Settings):

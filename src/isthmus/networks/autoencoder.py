@@ -14,8 +14,9 @@ from typing import ClassVar, Literal, final
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from isthmus.errors import InputError
 from isthmus.metrics import mse
-from isthmus.networks.convolution import Crop, Pad, check_size, down_block, halvings, up_block
+from isthmus.networks.convolution import Crop, Pad, check_size, down_block, most_halvings, up_block
 
 ImageShape = tuple[int, int, int]
 
@@ -80,16 +81,21 @@ def lab(
     width: int = 16,
     code_relu: bool = True,
     upsample: Literal["nearest", "transposed"] = "nearest",
+    halvings: int = 0,
 ) -> Autoencoder:
     """The lab's network: blocks of [conv 3x3, batch norm, ReLU, max-pool] down to 2 or 3 pixels, then a linear layer.
 
     The decoder goes the same way back. A ReLU on the code (`code_relu`) is what the lab had; it clips negative
     codes to zero. Sides from 16 to 256 pixels, in any proportion: the input is padded to a multiple of the
-    halvings, and the output cropped.
-    Raises: InputError if the sides are outside 16 to 256.
+    halvings, and the output cropped. `halvings` below that leaves more pixels before the linear layer, as a code of
+    many numbers needs: 16 channels of 2 x 2 pixels are 64 numbers, which no code can exceed.
+    Raises: InputError if the sides are outside 16 to 256, or are halved too often.
     """
     channels, height, width_px = image_shape
-    count = halvings(height, width_px)
+    most = most_halvings(height, width_px)
+    if halvings > most:
+        raise InputError(f"Images of {height} x {width_px} can be halved {most} times, not {halvings}: lower halvings.")
+    count = halvings or most
     rows, columns = -(-height // 2**count), -(-width_px // 2**count)
     padded = (rows * 2**count, columns * 2**count)
     features = width * rows * columns

@@ -1,6 +1,7 @@
-"""The layers that the convolutional networks share, and the halving of image sizes.
+"""The arithmetic of convolutions, the layers that the convolutional networks share, and the halving of image sizes.
 
-Two of them are rewritten without changing what they compute:
+Output sizes, and the transposed convolution written as an ordinary one, are derived in docs/convolution.md.
+Two of the layers are rewritten without changing what they compute:
 
 1. Nearest upsampling by 2 followed by a 3x3 convolution is one 4x4 transposed convolution of stride 2. An output
    pixel p sees x[i] through every tap k with 2i + a = p + k - 1, a in {0, 1}; collected by q = p - 2i + 1 this
@@ -12,6 +13,9 @@ Two of them are rewritten without changing what they compute:
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +26,209 @@ from isthmus.errors import InputError
 SMALLEST, LARGEST = 16, 256
 # K = S w S': row q of S picks w[2 - q] and w[3 - q].
 SPREAD = [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]
+
+
+Sides = int | tuple[int, int]  # one number for both sides of an image, or (height, width)
+LEAST = {"size": 1, "kernel": 1, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+
+
+@overload
+def output_size(size: int, kernel: int, *, stride: int = ..., padding: int = ..., dilation: int = ...) -> int: ...
+@overload
+def output_size(
+    size: tuple[int, int], kernel: Sides, *, stride: Sides = ..., padding: Sides = ..., dilation: Sides = ...
+) -> tuple[int, int]: ...
+@overload
+def output_size(
+    size: Sides, kernel: Sides, *, stride: Sides = ..., padding: Sides = ..., dilation: Sides = ...
+) -> Sides: ...
+def output_size(size: Sides, kernel: Sides, *, stride: Sides = 1, padding: Sides = 0, dilation: Sides = 1) -> Sides:
+    """The size of what a convolution puts out.   floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1
+
+    Arguments: each a number for both sides, or a pair (height, width). Returns: a number if all of them are numbers,
+    else a pair. Raises: InputError for whatever torch.nn.Conv2d refuses.
+
+    >>> output_size(64, 3, stride=2, padding=1)
+    32
+    >>> output_size((48, 64), (3, 5), dilation=2)
+    (44, 56)
+    """
+    sides = _by_side(size=size, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    found = [_output_size(**side) for side in sides]
+    return found[0] if len(found) == 1 else (found[0], found[1])
+
+
+@overload
+def transposed_output_size(
+    size: int, kernel: int, *, stride: int = ..., padding: int = ..., output_padding: int = ..., dilation: int = ...
+) -> int: ...
+@overload
+def transposed_output_size(
+    size: tuple[int, int],
+    kernel: Sides,
+    *,
+    stride: Sides = ...,
+    padding: Sides = ...,
+    output_padding: Sides = ...,
+    dilation: Sides = ...,
+) -> tuple[int, int]: ...
+@overload
+def transposed_output_size(
+    size: Sides,
+    kernel: Sides,
+    *,
+    stride: Sides = ...,
+    padding: Sides = ...,
+    output_padding: Sides = ...,
+    dilation: Sides = ...,
+) -> Sides: ...
+def transposed_output_size(
+    size: Sides,
+    kernel: Sides,
+    *,
+    stride: Sides = 1,
+    padding: Sides = 0,
+    output_padding: Sides = 0,
+    dilation: Sides = 1,
+) -> Sides:
+    """The size of what a transposed convolution puts out.
+
+        (size - 1) stride - 2 padding + dilation (kernel - 1) + output_padding + 1
+
+    Arguments and result are those of `output_size`. Raises: InputError for whatever torch.nn.ConvTranspose2d refuses.
+
+    >>> transposed_output_size(32, 3, stride=2, padding=1, output_padding=1)
+    64
+    """
+    settings = {"size": size, "kernel": kernel, "stride": stride, "padding": padding}
+    sides = _by_side(**settings, output_padding=output_padding, dilation=dilation)
+    found = [_transposed_output_size(**side) for side in sides]
+    return found[0] if len(found) == 1 else (found[0], found[1])
+
+
+def _output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    covered, padded = dilation * (kernel - 1) + 1, size + 2 * padding
+    if covered > padded:
+        raise InputError(
+            f"kernel {kernel} with dilation {dilation} covers {covered} pixels, but size {size} with padding {padding} "
+            f"has only {padded}: enlarge the images or the padding, or take a smaller kernel or dilation."
+        )
+    return (padded - covered) // stride + 1
+
+
+def _transposed_output_size(
+    size: int, kernel: int, stride: int, padding: int, output_padding: int, dilation: int
+) -> int:
+    if output_padding >= max(stride, dilation):
+        raise InputError(
+            f"output_padding is {output_padding}; it must be smaller than stride {stride} or than dilation {dilation}, "
+            f"as it chooses among the sizes that a convolution maps to one: take at most {max(stride, dilation) - 1}."
+        )
+    found = (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
+    if found < 1:
+        raise InputError(
+            f"padding {padding} leaves {found} pixels of size {size} under kernel {kernel}, stride {stride} and "
+            f"dilation {dilation}; at least 1 is needed: take a smaller padding."
+        )
+    return found
+
+
+def _by_side(**settings: Sides) -> list[dict[str, int]]:
+    """Settings of the height and of the width; of one side only where both are given by the same numbers."""
+    pairs = {name: _pair(name, value) for name, value in settings.items()}
+    alone = not any(isinstance(value, tuple | list) for value in settings.values())
+    return [{name: pair[i] for name, pair in pairs.items()} for i in range(1 if alone else 2)]
+
+
+def _pair(name: str, value: Sides) -> tuple[int, int]:
+    values = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    whole = all(isinstance(v, Integral) and not isinstance(v, bool) for v in values)
+    if len(values) != 2 or not whole or min(values) < LEAST[name]:
+        raise InputError(
+            f"{name} is {value!r}; it must be a whole number of at least {LEAST[name]}, or two of them for height and "
+            f"width."
+        )
+    return int(values[0]), int(values[1])
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A transposed convolution step by step.
+
+    images: (B, C, H, W). inserted: with stride - 1 zeros between neighbours. padded: and a border around.
+    kernel, bias: (C', C, h, w) and (C',) of the ordinary convolution of stride 1 that follows. output: (B, C', H', W').
+    border: rows above and columns to the left of the first pixel in `padded`, negative where they are cut off.
+    """
+
+    images: Tensor
+    inserted: Tensor
+    padded: Tensor
+    kernel: Tensor
+    bias: Tensor | None
+    output: Tensor
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    border: tuple[int, int]
+
+
+def insertion(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Sides = 1,
+    padding: Sides = 0,
+    output_padding: Sides = 0,
+    dilation: Sides = 1,
+) -> Insertion:
+    """A transposed convolution as zero insertion and an ordinary convolution, with every step kept.
+
+    1. Insert stride - 1 zeros between neighbouring pixels.
+    2. Pad by dilation (kernel - 1) - padding on each side, and by output_padding more below and on the right;
+       where that is negative, cut.
+    3. Convolve with the kernel turned by 180 degrees, its channels in and out exchanged.
+
+    Arguments: images: (B, C, H, W). weight: (C, C', h, w), as torch.nn.ConvTranspose2d has it. bias: (C',).
+    Raises: InputError if images and weight do not fit, or for settings that `transposed_output_size` refuses.
+    """
+    if images.ndim != 4 or weight.ndim != 4 or images.shape[1] != weight.shape[0]:
+        raise InputError(
+            f"images are {tuple(images.shape)} and weight is {tuple(weight.shape)}; needed are (B, C, H, W) and "
+            f"(C, C', h, w) with the same C."
+        )
+    size, kernel = (cast(tuple[int, int], tuple(tensor.shape[2:])) for tensor in (images, weight))
+    settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+    transposed_output_size(size, kernel, **settings)  # refuses what cannot be done
+    rows, columns = _by_side(size=size, kernel=kernel, **settings)
+    steps, apart = (rows["stride"], columns["stride"]), (rows["dilation"], columns["dilation"])
+    inserted = images.new_zeros(*images.shape[:2], *((n - 1) * step + 1 for n, step in zip(size, steps, strict=True)))
+    inserted[..., :: steps[0], :: steps[1]] = images
+    (top, bottom), (left, right) = _border(**rows), _border(**columns)
+    edges = (left, right, top, bottom)
+    padded = F.pad(F.pad(inserted, [max(edge, 0) for edge in edges]), [min(edge, 0) for edge in edges])
+    turned = weight.flip(2, 3).transpose(0, 1)
+    output = F.conv2d(padded, turned, bias, dilation=apart)
+    return Insertion(images, inserted, padded, turned, bias, output, steps, apart, (top, left))
+
+
+def _border(kernel: int, padding: int, output_padding: int, dilation: int, **rest: int) -> tuple[int, int]:
+    before = dilation * (kernel - 1) - padding
+    return before, before + output_padding
+
+
+def transposed_by_insertion(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Sides = 1,
+    padding: Sides = 0,
+    output_padding: Sides = 0,
+    dilation: Sides = 1,
+) -> Tensor:
+    """What torch.nn.functional.conv_transpose2d computes, by `insertion`: (B, C, H, W) -> (B, C', H', W')."""
+    settings = {"stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation}
+    return insertion(images, weight, bias, **settings).output
 
 
 class UpsampleConv2d(nn.Module):
@@ -106,10 +313,10 @@ def check_size(height: int, width: int) -> None:
         )
 
 
-def halvings(height: int, width: int) -> int:
+def most_halvings(height: int, width: int) -> int:
     """How often an image is halved until its shorter side is 2 or 3 pixels.
 
-    >>> [halvings(n, n) for n in (16, 28, 32, 48, 256)]
+    >>> [most_halvings(n, n) for n in (16, 28, 32, 48, 256)]
     [3, 4, 4, 4, 7]
     """
     check_size(height, width)

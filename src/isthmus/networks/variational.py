@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 from isthmus.metrics import mse
 from isthmus.networks.autoencoder import ImageShape, perceptron
-from isthmus.networks.convolution import Crop, Pad, check_size, halvings
+from isthmus.networks.convolution import Crop, Pad, check_size, most_halvings
 
 LOG_2PI = math.log(2 * math.pi)
 FOLLOW = 0.05  # how fast the stored sigma follows the optimum of each batch
@@ -300,7 +300,7 @@ def _convolutions(
     image_shape: ImageShape, latent_dim: int, width: int, units: int
 ) -> tuple[nn.Sequential, nn.Sequential]:
     channels, height, width_px = image_shape
-    count = halvings(height, width_px) - 1
+    count = most_halvings(height, width_px) - 1
     rows, columns = -(-height // 2**count), -(-width_px // 2**count)
     padded = (rows * 2**count, columns * 2**count)
     sizes = [channels, *(width * min(2**i, 4) for i in range(count))]
