@@ -42,6 +42,8 @@ ORDER = [
     "training.loop",
     "training.diagnosis",
     "training.job",
+    "training.workers",
+    "training.sweep",
     "training.evaluation",
     "latent.neighbours",
     "latent.separability",
