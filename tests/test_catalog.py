@@ -305,7 +305,7 @@ def test_a_cache_that_cannot_be_written_is_named(small, monkeypatch):
 def test_unknown_names_are_answered_with_the_nearest_and_the_list(small):
     words = refused("'mnits' is neither a set of the catalogue nor a file or folder here", "mnits")
     assert "Did you mean mnist?" in words
-    assert "The sets are mnist-5k, mnist; a path to a folder of images" in words
+    assert "The sets are mnist-5k, mnist, sign-digits, sign-mnist, drawn-hands; a path to a folder of images" in words
     assert "Did you mean" not in refused("'qqq' is neither", "qqq")
 
 

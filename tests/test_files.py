@@ -540,7 +540,8 @@ def test_paths_that_cannot_be_read_are_named_with_the_next_step(tmp_path):
 
 
 @pytest.mark.skipif(not (DATA / "sign-digits").is_dir(), reason="ISTHMUS_DATA does not hold sign-digits")
-def test_the_photographs_of_signs_are_read():
+def test_the_photographs_of_signs_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
     images = load_path(DATA / "sign-digits", size=(32, 32))
     assert (len(images), images.shape, images.classes) == (1862, (3, 32, 32), tuple("0123456789"))
     assert images.notes[0] == "1,862 images resized to 32 x 32."

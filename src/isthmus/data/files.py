@@ -1,8 +1,10 @@
 """A path -> ImageSet, whatever lies there.
 
     folder with MNIST's four files       idx.py        train, then the published test set
+    folder with two CSVs of pixels       tables.py     ...train.csv, then ...test.csv as the published test set
     any other folder                     folders.py    subfolders are classes
     *-idx3-ubyte, *.idx, also .gz        idx.py        labels are found beside it by name
+    *.csv, *.csv.gz                      tables.py     a line is an image, a column a pixel
     *.npz                                here          arrays under the usual names
 
 Paths in messages are written as they were given.
@@ -24,6 +26,7 @@ from isthmus.data.folders import load_image_folder
 from isthmus.data.idx import find_mnist_files, is_idx_name, load_idx_file, load_mnist_folder
 from isthmus.data.imageset import ImageSet
 from isthmus.data.photographs import SUFFIXES
+from isthmus.data.tables import find_tables, is_table_name, load_table, load_table_folder
 from isthmus.errors import DataError
 
 # Names are compared without case; the first that occurs is taken.
@@ -48,17 +51,24 @@ def load_path(path: str | Path, *, size: tuple[int, int] | None = None, skip_bad
     path = Path(os.path.expanduser(path))
     if size is not None:
         check_size(size)
-    if path.is_dir() and not find_mnist_files(path):
-        return load_image_folder(path, name=_name(path), size=size, skip_bad=skip_bad)
-    images = _load_arrays(path)
+    images = _load_folder(path, size, skip_bad) if path.is_dir() else _load_arrays(path)
     return images if size is None else images.resize(*size)
 
 
-def _load_arrays(path: Path) -> ImageSet:
-    if path.is_dir():
+def _load_folder(path: Path, size: tuple[int, int] | None, skip_bad: bool) -> ImageSet:
+    if find_mnist_files(path):
         return load_mnist_folder(path, name=_name(path))
+    tables = find_tables(path)
+    if tables is not None:
+        return load_table_folder(path, tables, name=_name(path))
+    return load_image_folder(path, name=_name(path), size=size, skip_bad=skip_bad)
+
+
+def _load_arrays(path: Path) -> ImageSet:
     if not path.exists():
-        raise DataError(f"{path} does not exist; give a folder of images, an .npz file or an IDX file")
+        raise DataError(f"{path} does not exist; give a folder of images, an .npz file, a CSV of pixels or an IDX file")
+    if is_table_name(path):
+        return load_table(path, name=_name(path).removesuffix(".csv"))
     if is_idx_name(path):
         return load_idx_file(path)
     if path.suffix.lower() == ".npz":
@@ -66,7 +76,7 @@ def _load_arrays(path: Path) -> ImageSet:
     if path.suffix.lower() in SUFFIXES:
         raise DataError(f"{path} is a single image; give the folder it lies in")
     raise DataError(
-        f"{path} is of a type not read here; give a folder of images, an .npz file, "
+        f"{path} is of a type not read here; give a folder of images, an .npz file, a CSV of pixels (.csv), "
         "or an IDX file (a name such as train-images-idx3-ubyte or digits.idx, also with .gz)"
     )
 

@@ -3,6 +3,7 @@
 Subfolders are classes, and everything below one belongs to it; images lying directly in the folder are an
 unlabelled set. Hidden files and folders do not count. Nothing outside the folder is ever read: a link that
 leads out is refused. Every file that cannot be used is named, and what was converted goes into the notes.
+A set in which every file could be used is kept decoded (cache.py), which changes only how long reading it again takes.
 """
 
 import math
@@ -10,13 +11,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.arrays import class_order
+from isthmus.data.cache import entry_for
 from isthmus.data.imageset import ImageSet
 from isthmus.data.photographs import SUFFIXES, Header, UnreadableImageError, decode, read_header
 from isthmus.errors import DataError
@@ -54,7 +56,22 @@ def load_image_folder(
     found = _Found()
     _search(folder, None, os.path.realpath(folder), found)
     _check_found(folder, found)
+    asked = [size, found.others, found.linked_folders, found.subfolders]
+    entry = entry_for(folder, [path for path, _ in found.images], asked)
+    kept = entry.read(name) if entry else None
+    if kept is not None:
+        return kept
     bad: dict[Path, str] = {}
+    images = replace(_decode_found(folder, found, bad, size, skip_bad), name=name)
+    if entry and not bad:
+        entry.write(images)
+    return images
+
+
+def _decode_found(
+    folder: Path, found: _Found, bad: dict[Path, str], size: tuple[int, int] | None, skip_bad: bool
+) -> ImageSet:
+    """Decode what was found; files that cannot be used go into `bad`."""
     headers = _read_headers([path for path, _ in found.images], bad)
     if not headers:
         _refuse(folder, bad, len(found.images), skip_bad)
@@ -71,7 +88,7 @@ def load_image_folder(
         notes.append(f"{_count(len(bad), 'unreadable file')} left out: {_named(folder, bad)}.")
     number = {label: position for position, label in enumerate(classes)}
     numbers = np.array([number[label] for label in labels], np.int64) if labels else None
-    return ImageSet(pixels, numbers, tuple(classes), name, notes=tuple(notes))
+    return ImageSet(pixels, numbers, tuple(classes), notes=tuple(notes))
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -88,14 +105,18 @@ def find_images(folder: Path) -> list[Path]:
 def _search(folder: Path, label: str | None, root: str, found: _Found) -> None:
     """Sort all that is visible below `folder` into `found`; `label` is the class we are in."""
     try:
-        visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        with os.scandir(folder) as listed:
+            entries = sorted(listed, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
-    for path in visible:
-        is_folder, is_image = path.is_dir(), path.suffix.lower() in SUFFIXES
-        if (is_folder or (is_image and path.is_symlink())) and _leaves(path, root):
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path, is_folder = folder / entry.name, _is_folder(entry)
+        is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+        if (is_folder or (is_image and entry.is_symlink())) and _leaves(path, root):
             found.leaving.append(path)
-        elif is_folder and path.is_symlink():  # it may lead back to where we are
+        elif is_folder and entry.is_symlink():  # it may lead back to where we are
             found.linked_folders += 1
         elif is_folder:
             if label is None:
@@ -105,6 +126,11 @@ def _search(folder: Path, label: str | None, root: str, found: _Found) -> None:
             found.images.append((path, label))
         else:
             found.others += 1
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link to itself is not."""
+    return entry.is_dir() if not entry.is_symlink() else os.path.isdir(entry.path)
 
 
 def _leaves(path: Path, root: str) -> bool:
@@ -219,6 +245,7 @@ def _notes(found: _Found, headers: Sequence[Header], shape: tuple[int, int, int]
     cropped = sum(header.height * width != header.width * height for header in headers)
     rotated = sum(header.rotated for header in headers)
     spread = sum(header.grey for header in headers) if shape[0] == 3 else 0
+    several = sum(header.several for header in headers)
     modes = Counter(header.mode for header in headers if header.mode is not None)
     empty = class_order(set(found.subfolders) - {label for _, label in found.images if label is not None})
     notes = [
@@ -227,6 +254,7 @@ def _notes(found: _Found, headers: Sequence[Header], shape: tuple[int, int, int]
         *((count, "image", f"converted from {mode}") for mode, count in sorted(modes.items())),
         (spread, "grey image", "repeated over 3 channels"),
         (rotated, "image", "turned upright by EXIF orientation"),
+        (several, "file", "of several pictures or frames: the first was taken"),
         (found.others, "file", "ignored for not ending in an image suffix"),
         (found.linked_folders, "link", "to a folder not followed"),
         (len(empty), "subfolder", f"without images ignored: {', '.join(empty[:NAMED])}"),

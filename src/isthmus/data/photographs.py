@@ -2,7 +2,7 @@
 
 A file is met twice. `read_header` looks without decoding: size, mode, orientation; that is enough to refuse
 an image that is too large and to choose one size for a folder. `decode` then reads the pixels:
-first frame -> EXIF orientation -> 8 bits, grey or RGB, transparency laid over white -> centre crop and
+first frame or page -> EXIF orientation -> 8 bits, grey or RGB, transparency laid over white -> centre crop and
 antialiased bilinear scaling. Both raise `UnreadableImageError` with a reason that follows the file's name.
 """
 
@@ -44,7 +44,8 @@ class UnreadableImageError(Exception):
 class Header:
     """What an image file says of itself, seen upright.
 
-    `mode` is in words where the pixels need converting, and None where they do not.
+    `mode` is in words where the pixels need converting, and None where they do not. `several`: the file holds more
+    pictures than the one that counts, as animations do.
     """
 
     height: int
@@ -52,6 +53,7 @@ class Header:
     grey: bool
     rotated: bool
     mode: str | None
+    several: bool = False
 
 
 def read_header(path: Path) -> Header:
@@ -125,7 +127,9 @@ def _header(image: Image.Image) -> Header:
     if orientation in _SWAPS_SIDES and image.format != "TIFF":  # Pillow has swapped a TIFF's sides already
         width, height = height, width
     grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
-    return Header(height, width, grey, orientation in range(2, 9), _conversion(image))
+    mode = _conversion(image)
+    several = bool(getattr(image, "is_animated", False))  # last: in a GIF it moves to the second frame and back
+    return Header(height, width, grey, orientation in range(2, 9), mode, several)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -140,6 +144,8 @@ def _conversion(image: Image.Image) -> str | None:
     """In words, what the pixels are converted from; None for 8-bit grey and RGB."""
     if image.mode.startswith("I;16"):
         return "16-bit grey"
+    if image.mode not in _GREY_MODES and any(";16" in str(tile.args) for tile in getattr(image, "tile", [])):
+        return "16 bits a channel"  # of which Pillow reads the higher byte
     if image.mode in ("L", "RGB"):
         return _WORDS[image.mode + "A"] if image.has_transparency_data else None
     return _WORDS.get(image.mode, image.mode)
