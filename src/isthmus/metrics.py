@@ -87,3 +87,62 @@ def wilson_interval(correct: int, total: int, *, z: float = 1.959964) -> tuple[f
     half = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     scale = 1 + z**2 / total
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """Squared Fréchet distance of two Gaussians (Dowson and Landau 1982, eq. 4).
+
+        |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^(1/2))
+
+    The trace of the root is the sum of the singular values of A^(1/2) B^(1/2), both roots taken by eigenvalues; so it
+    holds for singular A and B, as of fewer samples than numbers.
+    Arguments: means (F,), covariances (F, F). Returns: a number of at least 0, computed in float64.
+    Raises: ValueError if the sizes do not fit, or a number is not finite.
+
+    >>> round(frechet_distance(torch.zeros(1), torch.ones(1, 1), torch.ones(1), 4 * torch.ones(1, 1)), 6)
+    2.0
+    """
+    size = mean_a.numel()
+    if mean_a.shape != (size,) or mean_b.shape != (size,) or {cov_a.shape, cov_b.shape} != {(size, size)}:
+        shapes = ", ".join(str(tuple(t.shape)) for t in (mean_a, cov_a, mean_b, cov_b))
+        raise ValueError(f"frechet_distance needs means (F,) and covariances (F, F), got {shapes}.")
+    mean_a, cov_a, mean_b, cov_b = (t.double() for t in (mean_a, cov_a, mean_b, cov_b))
+    shift = float((mean_a - mean_b).square().sum())
+    traces = float(cov_a.trace() + cov_b.trace())
+    if not math.isfinite(shift + traces):
+        raise ValueError("frechet_distance needs finite means and covariances.")
+    cross = float(torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum())
+    return max(0.0, shift + traces - 2 * cross)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """The symmetric root of a positive semidefinite matrix; eigenvalues within rounding of 0 are 0."""
+    values, vectors = torch.linalg.eigh((covariance + covariance.T) / 2)
+    least = values.abs().max() * len(values) * torch.finfo(values.dtype).eps
+    root: Tensor = (vectors * values.where(values > least, torch.zeros_like(values)).sqrt()) @ vectors.T
+    return root
+
+
+def frechet_of_samples(features_a: Tensor, features_b: Tensor) -> float:
+    """`frechet_distance` of the Gaussians that fit two samples, covariances with divisor N - 1.
+
+    With X and Y the centred samples, the trace of (A B)^(1/2) is the sum of the singular values of
+    X Y' / sqrt((N - 1) (M - 1)): where there are fewer samples than features, as is usual, no covariance is formed.
+    The distance falls with the sample size; compare only what was taken from samples of the same size.
+    Arguments: (N, F) and (M, F). Raises: ValueError if the sizes do not fit, there are fewer than two, or a number is
+    not finite.
+    """
+    shapes = features_a.shape, features_b.shape
+    if any(len(s) != 2 or s[0] < 2 for s in shapes) or shapes[0][1] != shapes[1][1]:
+        raise ValueError(f"frechet_of_samples needs (N, F) and (M, F), two rows at least, got {shapes}.")
+    a, b = (features.double() for features in (features_a, features_b))
+    if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise ValueError("frechet_of_samples needs finite features.")
+    mean_a, mean_b = a.mean(0), b.mean(0)
+    if min(len(a), len(b)) >= a.shape[1]:
+        size = a.shape[1]
+        return frechet_distance(mean_a, torch.cov(a.T).reshape(size, size), mean_b, torch.cov(b.T).reshape(size, size))
+    x, y = ((each - mean) / math.sqrt(len(each) - 1) for each, mean in ((a, mean_a), (b, mean_b)))
+    cross = torch.linalg.svdvals(x @ y.T).sum()
+    distance = (mean_a - mean_b).square().sum() + x.square().sum() + y.square().sum() - 2 * cross
+    return max(0.0, float(distance))

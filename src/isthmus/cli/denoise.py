@@ -25,6 +25,9 @@ class Prior(StrEnum):
 
     NORMAL = "normal"
     GAUSSIAN = "gaussian"
+    MIXTURE = "mixture"
+    KERNEL = "kernel"
+    HISTOGRAM = "histogram"  # refused, with the reason
 
 
 class Solver(StrEnum):
@@ -75,7 +78,7 @@ def denoise(
         Prior | None,
         typer.Option(
             "--prior",
-            help="normal, the N(0, I) of a VAE, or gaussian, fitted to the run's training codes.",
+            help="normal, the N(0, I) of a VAE, or one fitted to the run's training codes: gaussian, mixture, kernel.",
             show_default=False,
         ),
     ] = None,

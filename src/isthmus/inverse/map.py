@@ -125,8 +125,9 @@ def solve(
     Arguments: decode: D, (N, D) -> (N, C, H, W), differentiable. measured: y. start: (N, D). sigma: sigma_y in [0, 1]
     units, one for all or (N,). steps: at most so many, by default STEPS. An image has converged when its gradient's
     norm is 1e-3 of that at the start, or F fell by less than 1e-5 of itself in 5 steps; all but "lm" then leave it.
-    Raises: InputError unless sigma is above 0 and y is finite.
+    Raises: InputError unless sigma is above 0, y is finite and the prior has a gradient.
     """
+    check_prior(prior)
     _check(measured, sigma)
     count = len(measured)
     sigmas = torch.as_tensor(sigma, dtype=start.dtype, device=start.device).expand(count)
@@ -161,8 +162,8 @@ def restore(
     Arguments: measured: (N, C, H', W'), on the [0, 1] scale. sigma: of its noise, one for all or (N,).
     prior: by default the N(0, I) of a VAE. restarts: 1 begins at the encoder's code of a rough image; every further one
     at a code drawn from the prior with `generator`.
-    Raises: InputError if an autoencoder is given without a prior, sigma is not above 0, y is not finite, or restarts
-    are asked for without a generator.
+    Raises: InputError if an autoencoder is given without a prior, the prior has no gradient, sigma is not above 0, y
+    is not finite, or restarts are asked for without a generator.
     """
     if prior is None and not isinstance(network, VAE):
         raise InputError(
@@ -175,6 +176,7 @@ def restore(
         raise InputError("Restarts begin at random codes: give a generator.")
     prior = StandardNormal(network.latent_dim) if prior is None else prior
     degradation = degradation or Identity()
+    check_prior(prior)
     _check(measured, sigma)
     device = next(network.parameters()).device
     measured = measured.to(device)
@@ -204,6 +206,14 @@ def decoder(network: Coder) -> Callable[[Tensor], Tensor]:
 def decode_all(decode: Callable[[Tensor], Tensor], codes: Tensor) -> Tensor:
     """Images of many codes, in batches: (N, D) -> (N, C, H, W)."""
     return torch.cat([decode(codes[i : i + 1000]) for i in range(0, len(codes), 1000)])
+
+
+def check_prior(prior: Density | type[Density]) -> None:
+    """Refuse a prior that MAP cannot follow. Raises: InputError."""
+    if not prior.smooth:
+        raise InputError(
+            f"A {prior.name} cannot be the prior of MAP, having no gradient; take normal, gaussian, mixture or kernel."
+        )
 
 
 def _check(measured: Tensor, sigma: float | Tensor) -> None:

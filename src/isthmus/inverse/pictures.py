@@ -19,14 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from isthmus.data.degrade import Degradation, Mask, Recipe, add_noise, estimate_noise
-from isthmus.data.files import read_npz
 from isthmus.data.pictures import Pictures, load_pictures
 from isthmus.errors import InputError
 from isthmus.inverse.bottleneck import EXACT
 from isthmus.inverse.bottleneck import restore as through_bottleneck
 from isthmus.inverse.laplace import laplace
-from isthmus.inverse.map import Solver, decoder, restore
-from isthmus.latent.density import Density, FullGaussian, StandardNormal
+from isthmus.inverse.map import Solver, check_prior, decoder, restore
+from isthmus.latent.density import DENSITIES, Density, DensityName
+from isthmus.latent.sampling import density_of
 from isthmus.metrics import psnr
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network
@@ -66,7 +66,7 @@ class Options:
 
     recipe: how the pictures are damaged; with `damaged` they are already, else they are damaged here, and clipped to
     [0, 1] if `clip`. sigma: assumed of the noise; "auto" estimates it from each image; None takes the recipe's, else
-    the decoder's own. prior: N(0, I), which a VAE has, or a Gaussian fitted to the run's training codes.
+    the decoder's own. prior: N(0, I), which a VAE has, or a density fitted to the run's training codes.
     """
 
     method: Method
@@ -74,7 +74,7 @@ class Options:
     damaged: bool = False
     clip: bool = False
     sigma: float | Literal["auto"] | None = None
-    prior: Literal["normal", "gaussian"] | None = None
+    prior: DensityName | None = None
     solver: Solver | None = None
     restarts: int | None = None
     uncertainty: bool = False
@@ -217,18 +217,14 @@ def _check_use(run: Run, network: Network, options: Options) -> None:
         raise InputError(f"--{given[0]} belongs to --method map: the bottleneck has no use for it; leave it out.")
 
 
-def _prior(run: Run, network: VAE | Autoencoder, kind: Literal["normal", "gaussian"]) -> Density:
-    if kind == "gaussian":
-        codes = read_npz(run.folder / "codes.npz").get("train")
-        if codes is None:
-            raise InputError(f"{run.folder / 'codes.npz'} holds no training codes; train the run again.")
-        return FullGaussian.fit(torch.from_numpy(codes))
-    if not isinstance(network, VAE):
+def _prior(run: Run, network: VAE | Autoencoder, kind: DensityName) -> Density:
+    check_prior(DENSITIES[kind])
+    if kind == "normal" and not isinstance(network, VAE):
         raise InputError(
             f"{run.folder} is not a VAE, so its codes have no prior: use --prior gaussian, which fits one to its "
             f"training codes, --method bottleneck, or a run of `isthmus train vae`."
         )
-    return StandardNormal(network.latent_dim)
+    return density_of(run, network, kind)[0]
 
 
 def _sigma(

@@ -1,156 +1,113 @@
 """Densities of codes: p(z), to score codes by, to sample from, and to be the prior of a restoration.
 
-A density knows log p(z), its gradient by autograd, and a curvature: a positive semidefinite matrix that stands for
-minus the Hessian of log p in second-order solvers (for a Gaussian it is that, exactly: the inverse covariance).
-Notation: z codes (B, D).
+All kinds by name, how one is fitted, and how they lie on disk: one in a file, or several, as in a run's
+`densities.safetensors`. What a density is stands in gaussians.py.
 """
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from isthmus.errors import InputError
+from isthmus.latent.gaussians import Density, FullGaussian, StandardNormal
+from isthmus.latent.mixtures import GaussianMixture, Histogram, Kernel
 from isthmus.runs import write_bytes
+from isthmus.settings import nearest
 
-LOG_2PI = math.log(2 * math.pi)
+__all__ = [
+    "DENSITIES",
+    "Density",
+    "DensityName",
+    "FullGaussian",
+    "GaussianMixture",
+    "Histogram",
+    "Kernel",
+    "StandardNormal",
+    "fit_density",
+    "load_densities",
+    "load_density",
+    "save_densities",
+]
 
-
-class Density(ABC):
-    """A probability density over codes of D numbers."""
-
-    name: ClassVar[str]
-
-    @property
-    @abstractmethod
-    def latent_dim(self) -> int:
-        """D."""
-
-    @abstractmethod
-    def log_prob(self, codes: Tensor) -> Tensor:
-        """log p(z) in nats: (B, D) -> (B,), differentiable. Raises: ValueError if D is another."""
-
-    @abstractmethod
-    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
-        """Codes drawn independently: (count, D)."""
-
-    @abstractmethod
-    def curvature(self, codes: Tensor) -> Tensor:
-        """Minus the Hessian of log p, or a positive semidefinite stand-in: (B, D) -> (B, D, D)."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """What has to be saved for the density to be built again."""
-
-    def save(self, path: Path) -> None:
-        """Write the density as safetensors. Raises: StorageError."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.tensors().items()}
-        write_bytes(path, save_tensors(tensors))
-
-    def _check(self, codes: Tensor) -> None:
-        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
-            raise ValueError(f"This density is over codes (B, {self.latent_dim}), got {tuple(codes.shape)}.")
+DensityName = Literal["normal", "gaussian", "mixture", "kernel", "histogram"]
+DENSITIES: dict[str, type[Density]] = {
+    kind.name: kind for kind in (StandardNormal, FullGaussian, GaussianMixture, Kernel, Histogram)
+}
+# By which a file without its kind in it, as written before there were more than these two, is known.
+_UNNAMED = {frozenset({"latent_dim"}): "normal", frozenset({"mean", "covariance"}): "gaussian"}
 
 
-@final
-class StandardNormal(Density):
-    """N(0, I) in D = `latent_dim` dimensions: the prior of a VAE."""
+def fit_density(name: str, codes: Tensor, *, generator: torch.Generator | None = None) -> Density:
+    """Fit the density of this name to codes (N, D).
 
-    name = "normal"
+    Raises: InputError if there is none of this name, or it cannot be fitted to these codes.
 
-    def __init__(self, latent_dim: int):
-        self._latent_dim = latent_dim
-
-    @property
-    def latent_dim(self) -> int:
-        return self._latent_dim
-
-    def log_prob(self, codes: Tensor) -> Tensor:
-        self._check(codes)
-        return -0.5 * (codes.square() + LOG_2PI).sum(1)
-
-    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
-        return torch.randn(count, self.latent_dim, generator=generator, device=generator.device)
-
-    def curvature(self, codes: Tensor) -> Tensor:
-        return torch.eye(self.latent_dim, dtype=codes.dtype, device=codes.device).expand(len(codes), -1, -1)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"latent_dim": torch.tensor(self.latent_dim)}
-
-
-@final
-class FullGaussian(Density):
-    """N(mean, covariance) with a full covariance, as `fit` takes it from codes.
-
-    Arguments: mean: (D,). covariance: (D, D). Raises: InputError if the covariance is not positive definite.
+    >>> fit_density("gaussian", torch.tensor([[0.0], [2.0]])).tensors()["mean"]
+    tensor([1.], dtype=torch.float64)
     """
+    if name not in DENSITIES:
+        raise InputError(f"{name!r} is no density; {nearest(name, DENSITIES)}")
+    return DENSITIES[name].fit(codes, generator=generator)
 
-    name = "gaussian"
 
-    def __init__(self, mean: Tensor, covariance: Tensor):
-        mean, covariance = mean.double().cpu(), covariance.double().cpu()
-        root, failed = torch.linalg.cholesky_ex(covariance)
-        if bool(failed) or not bool(torch.isfinite(root).all()):
-            raise InputError(
-                "The covariance of these codes is not positive definite: they lie in fewer dimensions than they have "
-                "numbers (a dead axis, say) or are too few."
-            )
-        self.mean, self.covariance, self._root = mean, covariance, root
-        self._precision = torch.cholesky_inverse(root)
+def save_densities(path: Path, densities: Mapping[str, Density]) -> None:
+    """Write several densities into one file, each under a name. Raises: StorageError; ValueError if a name has a dot.
 
-    @classmethod
-    def fit(cls, codes: Tensor) -> FullGaussian:
-        """Of greatest likelihood: mean and covariance of codes (N, D).
+    Arguments: densities: name -> density; in a run the names are those of `DENSITIES`.
+    """
+    if any("." in name for name in densities):
+        raise ValueError(f"Names of densities have no dot in them, got {', '.join(densities)}.")
+    tensors = {
+        f"{name}.{part}": tensor.contiguous()
+        for name, density in densities.items()
+        for part, tensor in density.tensors().items()
+    }
+    kinds = {name: density.name for name, density in densities.items()}
+    write_bytes(path, save_tensors(tensors, metadata={"kinds": json.dumps(kinds)}))
 
-        Raises: InputError if there are not more codes than numbers in each, or they do not span all dimensions.
-        """
-        if len(codes) <= codes.shape[1]:
-            raise InputError(f"A Gaussian in {codes.shape[1]} dimensions needs more codes than {len(codes)}.")
-        codes = codes.double()
-        size = codes.shape[1]
-        return cls(codes.mean(0), torch.cov(codes.T, correction=0).reshape(size, size))
 
-    @property
-    def latent_dim(self) -> int:
-        return len(self.mean)
-
-    def log_prob(self, codes: Tensor) -> Tensor:
-        self._check(codes)
-        centred = codes - self.mean.to(codes)
-        distance = ((centred @ self._precision.to(codes)) * centred).sum(1)
-        log_determinant = 2 * float(self._root.diagonal().log().sum())
-        values: Tensor = -0.5 * (distance + log_determinant + self.latent_dim * LOG_2PI)
-        return values
-
-    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(count, self.latent_dim, generator=generator, device=generator.device)
-        drawn: Tensor = self.mean.to(noise) + noise @ self._root.to(noise).T
-        return drawn
-
-    def curvature(self, codes: Tensor) -> Tensor:
-        return self._precision.to(codes).expand(len(codes), -1, -1)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "covariance": self.covariance}
+def load_densities(path: Path) -> dict[str, Density]:
+    """Read what `save_densities` wrote. Raises: InputError if the file is missing, damaged or of another sort."""
+    tensors, facts = _read(path)
+    if "kinds" not in facts:
+        raise InputError(f"{path} does not hold densities by name ({', '.join(sorted(tensors))}); delete it.")
+    parts: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(facts["kinds"])}
+    for name, tensor in tensors.items():
+        density, _, part = name.partition(".")
+        parts[density][part] = tensor
+    return {name: _build(path, kind, parts[name]) for name, kind in json.loads(facts["kinds"]).items()}
 
 
 def load_density(path: Path) -> Density:
-    """Read a density that `Density.save` wrote. Raises: InputError if the file is missing or damaged."""
+    """Read what `Density.save` wrote. Raises: InputError if the file is missing, damaged or of another sort."""
+    tensors, facts = _read(path)
+    kind = facts.get("kind") or _UNNAMED.get(frozenset(tensors))
+    if kind is None:
+        raise InputError(f"{path} holds no density known here ({', '.join(sorted(tensors))}); update Isthmus.")
+    return _build(path, kind, tensors)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file."""
     try:
-        tensors = load_tensors(path.read_bytes())
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); the file is missing or damaged, fit it again.") from error
-    if set(tensors) == {"latent_dim"}:
-        return StandardNormal(int(tensors["latent_dim"]))
-    if set(tensors) == {"mean", "covariance"}:
-        return FullGaussian(tensors["mean"], tensors["covariance"])
-    raise InputError(f"{path} holds no density known here ({', '.join(sorted(tensors))}); update Isthmus.")
+
+
+def _build(path: Path, kind: str, tensors: Mapping[str, Tensor]) -> Density:
+    if kind not in DENSITIES:
+        raise InputError(f"{path} holds a density of a kind not known here ({kind}); update Isthmus.")
+    try:
+        return DENSITIES[kind].from_tensors(tensors)
+    except KeyError as error:
+        raise InputError(f"{path} lacks {error} of its {kind}; the file is damaged, fit it again.") from error
