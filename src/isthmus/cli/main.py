@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from isthmus import __version__
-from isthmus.cli import data, denoise, doctor, evaluate, generate, shapes, study, train
+from isthmus.cli import classify, data, denoise, doctor, encode, evaluate, generate, shapes, study, train
 from isthmus.errors import FAILED, INTERRUPTED, TERMINATED, IsthmusError, TrainedOnWarning
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.command()(study.study)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(denoise.denoise)
+app.command()(classify.classify)
+app.command()(encode.encode)
 app.command()(generate.generate)
 app.command()(shapes.shapes)
 app.add_typer(data.app, name="data")
