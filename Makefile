@@ -29,6 +29,8 @@ bench: $(READY)
 	$(BIN)/python benchmarks/train_lab.py
 	$(BIN)/python benchmarks/map_solvers.py
 	$(BIN)/python benchmarks/study_full.py
+	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/study_signs.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from isthmus.machine import environment
 
+Aims = dict[str, tuple[float | None, float | None]]  # name: (least, most), None where there is no bound
 RESULTS = Path(__file__).parent / "results.json"
 
 
@@ -25,6 +27,15 @@ def probe() -> float:
             matrix = (matrix @ matrix).clamp(0, 1)
         least = min(least, time.perf_counter() - started)
     return least
+
+
+def missed(figures: Mapping[str, float], aims: Aims) -> list[str]:
+    """The names of figures outside their bounds."""
+    return [
+        name
+        for name, (least, most) in aims.items()
+        if (least is not None and figures[name] < least) or (most is not None and figures[name] > most)
+    ]
 
 
 def save(workload: str, facts: dict[str, Any]) -> None:

@@ -9,13 +9,13 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from common import save
+from common import Aims, missed, save
 from isthmus.cli.console import Console
 from isthmus.cli.options import prepare_process
 from isthmus.report.studies import run_study
 
 # name: (least, most) that is aimed at; None where there is no bound.
-AIMS: dict[str, tuple[float | None, float | None]] = {
+AIMS: Aims = {
     "D1.pca.test_mse": (None, None),
     "D1.lab.test_mse": (None, None),
     "D1.strong.test_mse": (None, None),
@@ -65,14 +65,10 @@ def main() -> None:
     for name, (of, least) in LEADS.items():
         figures[name] = figures["D8.map.psnr.16"] - figures[of]
         AIMS[name] = (least, None)
-    missed = [
-        name
-        for name, (least, most) in AIMS.items()
-        if (least is not None and figures[name] < least) or (most is not None and figures[name] > most)
-    ]
-    save("study.digits.mnist", {"figures": figures, "missed": missed})
-    if missed:
-        raise SystemExit(f"missed: {', '.join(missed)}")
+    wrong = missed(figures, AIMS)
+    save("study.digits.mnist", {"figures": figures, "missed": wrong})
+    if wrong:
+        raise SystemExit(f"missed: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

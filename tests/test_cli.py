@@ -13,6 +13,7 @@ from command_line import BRIEF, ENDLESS, PROGRAM, content, start, toy, wait_unti
 from isthmus.runs import Run
 
 COMMANDS = ([], ["study"], ["train"], ["evaluate"], ["data"], ["data", "list"], ["data", "info"], ["doctor"])
+COMMANDS += (["denoise"], ["classify"], ["encode"], ["generate"], ["shapes"])
 
 
 def has_epochs(run):

@@ -47,6 +47,10 @@ class DivergedError(IsthmusError):
         self.learning_rate = learning_rate
 
 
+class TrainingFailedError(IsthmusError):
+    """Runs of a sweep failed that what follows cannot do without."""
+
+
 class StorageError(IsthmusError):
     """Writing failed while running: a full disk, a folder that vanished."""
 

@@ -12,10 +12,17 @@ from isthmus.cli import options
 
 
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="digits.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="digits or signs.", show_default=False)],
     data: Annotated[
-        str, typer.Option("--data", metavar="NAME|PATH", help="A name from `isthmus data list`, or a path.")
-    ] = "mnist-5k",
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="NAME|PATH",
+            help="A name from `isthmus data list`, or a path; by default mnist-5k for digits, sign-digits for signs "
+            "(drawn-hands where those cannot be had).",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -30,6 +37,15 @@ def study(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     fast: Annotated[bool, typer.Option("--fast", help="The same exercises with a third of the updates.")] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Processes that train side by side in `signs`; by default one a thread.",
+            show_default=False,
+        ),
+    ] = None,
     skip_bad: options.SkipBad = False,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
@@ -37,9 +53,9 @@ def study(
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Train, measure and report: NAME `digits` does exercises D1 to D8 on digits or on images of your own.
+    """Train, measure and report: NAME `digits` does exercises D1 to D8, `signs` S1 to S3, on images of your own too.
 
-    Settings are data.height, data.width, data.grey and noise, for example --set data.height=64 --set data.width=64.
+    Settings are data.height, data.width, data.grey and, for digits, noise: --set data.height=48 --set data.width=48.
     """
     from isthmus.cli.console import Console
     from isthmus.report.studies import run_study
@@ -54,6 +70,8 @@ def study(
         seed=seed,
         fast=fast,
         device=options.choose_device(device),
+        workers=workers,
+        prepare=options.prepare_process,
         skip_bad=skip_bad,
         resume=resume,
         overwrite=overwrite,

@@ -103,15 +103,19 @@ def class_table(
     *,
     rows: str,
     columns: str,
+    least: float = 0.0,
 ) -> Panel:
-    """A (K, K) table of shares in percent or of counts, each row shaded by its shares; the diagonal is not shaded."""
+    """A (K, K) table of shares in percent or of counts, each row shaded by its shares; the diagonal is not shaded.
+
+    Arguments: least: a share with no shade.
+    """
     count = len(classes)
     counts = np.issubdtype(table.dtype, np.integer)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1) if counts else table
     shown = np.where(np.eye(count, dtype=bool), np.nan, shares)
     with panel(4.4) as figure:
         axes = figure.subplots()
-        axes.imshow(shown, cmap=SHADES, vmin=0, vmax=max(float(np.nanmax(shown)), 1e-9))
+        axes.imshow(shown, cmap=SHADES, vmin=least, vmax=max(float(np.nanmax(shown)), least + 1e-9))
         if count <= 12:
             for i in range(count):
                 for j in range(count):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from isthmus.figures.style import BLUE, INK, ORANGE, RULE, Panel, panel
+from isthmus.figures.style import BLUE, INK, MODEL_COLOURS, ORANGE, PURPLE, RED, RULE, Panel, panel
 
+SERIES = (RED, ORANGE, BLUE, PURPLE)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -47,14 +50,72 @@ def accuracy_curves(name: str, title: str, epochs: Sequence[dict[str, float]], *
         lower.set(xlabel="epoch", ylabel="cross-entropy (nats)")
         losses = [e[f"{part}_loss"] for e in epochs for part in ("train", "validation")]
         if min(losses) > 0 and max(losses) > 10 * min(losses):
-            lower.set_yscale("log")
-            lower.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            lower.yaxis.set_minor_formatter(NullFormatter())
+            _logarithmic(lower)
         lower.yaxis.set_major_formatter("{x:.3g}")
     return Panel(
         name,
         figure,
         f"{title}: accuracy and loss on training and validation images over {len(epochs)} epochs.",
+    )
+
+
+def compared_curves(name: str, title: str, runs: Mapping[str, Sequence[dict[str, float]]]) -> Panel:
+    """Loss and accuracy of several classifiers on shared axes: validation solid, training dotted, a colour a run.
+
+    Arguments: runs: label -> epochs; a run that diverged in its first epoch has none and is named in the legend alone.
+    """
+    with panel(5.4) as figure:
+        upper, lower = figure.subplots(2, sharex=True)
+        for i, (label, epochs) in enumerate(runs.items()):
+            numbers = [int(e["epoch"]) for e in epochs]
+            for axes, measure in ((upper, "accuracy"), (lower, "loss")):
+                for part, style, width in (("train", ":", 1.3), ("validation", "-", 1.7)):
+                    values = [e[f"{part}_{measure}"] for e in epochs]
+                    named = label if axes is upper and part == "validation" else None
+                    axes.plot(numbers, values, style, color=SERIES[i % len(SERIES)], linewidth=width, label=named)
+        upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        upper.set(title=title, ylabel="accuracy", ylim=(0, 1.02))
+        lower.set(xlabel="epoch", ylabel="cross-entropy (nats)")
+        losses = [e[f"{part}_loss"] for epochs in runs.values() for e in epochs for part in ("train", "validation")]
+        if losses and 0 < 10 * min(losses) < max(losses):
+            _logarithmic(lower)
+        for axes in (upper, lower):
+            axes.grid()
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles, labels = upper.get_legend_handles_labels()
+        handles.append(Line2D([], [], color=INK, linestyle=":", linewidth=1.3))
+        legend: dict[str, Any] = {"loc": "outside lower center", "handlelength": 1.5, "columnspacing": 1.0}
+        figure.legend(handles, [*labels, "training"], ncols=min(5, len(labels) + 1), **legend)
+    return Panel(name, figure, f"{title}: accuracy and loss on training and validation images of {', '.join(runs)}.")
+
+
+def error_by_size(
+    name: str,
+    title: str,
+    optimum: Sequence[NDArray[np.float64]],
+    points: Mapping[str, tuple[Sequence[int], Sequence[float], str, str]],
+) -> Panel:
+    """Error against the size of the code, both logarithmic.
+
+    Arguments: optimum: of PCA on training and on test images, from no component on. points: label -> (sizes, errors,
+    colour, marker).
+    """
+    with panel(4.3) as figure:
+        axes = figure.subplots()
+        for values, style, label in zip(optimum, (":", "-"), ("PCA, training", "PCA, test"), strict=True):
+            sizes = np.arange(1, len(values))
+            axes.plot(sizes, values[1:], style, color=MODEL_COLOURS["pca"], label=label)
+        for label, (sizes_, errors, ink, marker) in points.items():
+            axes.plot(sizes_, errors, linestyle="", marker=marker, color=ink, markersize=5.5, label=label)
+        shown = sorted({size for sizes_, *_ in points.values() for size in sizes_})
+        axes.set(title=title, xlabel="numbers in the code", ylabel="squared error per pixel", xscale="log")
+        axes.set_xticks(shown, [str(size) for size in shown])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        _logarithmic(axes)
+        axes.grid()
+        figure.legend(loc="outside lower center", ncols=3, handlelength=1.5, columnspacing=1.0)
+    return Panel(
+        name, figure, f"{title}: {', '.join(points)}, and exact PCA of every size up to {len(optimum[0]) - 1}."
     )
 
 
@@ -136,6 +197,14 @@ def by_class(
         axes.grid(axis="y")
         figure.legend(loc="outside lower center", ncols=3, handletextpad=0.3, columnspacing=1.0)
     return Panel(name, figure, f"{title}, for {len(classes)} classes: {', '.join(series)}.")
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers, at 1, 2 and 5."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:.3g}")
 
 
 def _two_lines(axes: Axes, epochs: Sequence[dict[str, float]], measure: str, best: int) -> None:

@@ -111,6 +111,68 @@ def strip(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Pan
     return Panel(name, figure, f"{title}: {len(pictures)} pictures, read as {', '.join(labels)}.")
 
 
+def gallery(name: str, title: str, pictures: Tensor, labels: Sequence[str], *, across: int = 5) -> Panel:
+    """Pictures (M, C, H, W) in rows of `across`, each with its label below. Clipped to [0, 1]."""
+    colours = _colour(pictures)
+    down = -(-len(colours) // across)
+    side = (PANEL - 0.2) / across
+    each = side * colours.shape[1] / colours.shape[2] + 0.24
+    with panel(0.35 + each * down) as figure:
+        places = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in places:
+            axes.set_axis_off()
+        for axes, picture, label in zip(places, colours, labels, strict=False):
+            axes.imshow(picture, interpolation="none")
+            axes.set_title(label, fontsize=7, y=-0.24, pad=0)
+        figure.suptitle(title, fontsize=10)
+    return Panel(name, figure, f"{title}: {'; '.join(labels)}.")
+
+
+def sheet(name: str, title: str, groups: Mapping[str, Tensor], *, across: int = 8) -> Panel:
+    """Contact sheets, {group: (M, C, H, W)}, in rows of `across`, each group under its name. Clipped to [0, 1]."""
+    tiles = {}
+    for group, pictures in groups.items():
+        colours = _colour(pictures[: len(pictures) // across * across or len(pictures)])
+        columns = min(across, len(colours))
+        tiles[group] = _tile(colours.reshape(-1, columns, *colours.shape[1:]))
+    each = [(PANEL - 0.2) * tile.shape[0] / tile.shape[1] for tile in tiles.values()]
+    with panel(0.4 + sum(each) + 0.3 * len(each)) as figure:
+        places = figure.subplots(len(tiles), 1, squeeze=False, height_ratios=each)[:, 0]
+        for axes, (group, tile) in zip(places, tiles.items(), strict=True):
+            axes.imshow(tile, interpolation="none")
+            axes.set_title(group, fontsize=9, loc="left")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            _bare(axes)
+        figure.suptitle(title, fontsize=10)
+    return Panel(name, figure, f"{title}: {'; '.join(groups)}.")
+
+
+def signed(name: str, title: str, groups: Mapping[str, Tensor]) -> Panel:
+    """Rows of pictures of either sign, {label: (D, C, H, W)}, each scaled by its largest value: below zero orange,
+    above blue, the page's ground at zero. Colour images are shown by the mean of their channels."""
+    stack = np.stack([p.mean(1).numpy() for p in groups.values()])
+    stack = stack / np.maximum(np.abs(stack).max((2, 3), keepdims=True), 1e-12)
+    rgba = np.zeros((*stack.shape, 4), np.float32)
+    rgba[..., :3] = np.where(stack[..., None] > 0, (0.247, 0.565, 0.855), (0.906, 0.388, 0.0))
+    rgba[..., 3] = np.abs(stack)
+    down, across, height, width, _ = rgba.shape
+    tiled = np.zeros((down * (height + GAP) - GAP, across * (width + GAP) - GAP, 4), np.float32)
+    for r in range(down):
+        for c in range(across):
+            top, left = r * (height + GAP), c * (width + GAP)
+            tiled[top : top + height, left : left + width] = rgba[r, c]
+    with panel(0.6 + (PANEL - 0.9) * tiled.shape[0] / tiled.shape[1]) as figure:
+        axes = figure.subplots()
+        axes.imshow(tiled, interpolation="none")
+        axes.set_xticks(_centres(across, width), [str(d + 1) for d in range(across)])
+        axes.set_yticks(_centres(down, height), list(groups))
+        _bare(axes)
+        axes.xaxis.tick_top()
+        axes.set_title(title)
+    return Panel(name, figure, f"{title}: {', '.join(groups)}, {across} pictures each.")
+
+
 def _ringed(grid: Grid) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int64]]:
     """Places and counts of a grid with a ring of empty cells around it, so that contours close."""
     size = len(grid.counts)

@@ -1,4 +1,5 @@
-"""Which classes lie on top of each other in the code, and which codes were clipped."""
+"""Which classes lie on top of each other in the code, how well two of them can be parted by a plane, and which codes
+were clipped."""
 
 from __future__ import annotations
 
@@ -7,6 +8,11 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import silhouette_samples
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from isthmus.latent.neighbours import nearest
 
@@ -41,6 +47,43 @@ def pairwise_overlap(
         error = (wrong[labels[asked] == a].mean() + wrong[labels[asked] == b].mean()) / 2
         overlap[a, b] = overlap[b, a] = min(1.0, 2 * error)
     return overlap
+
+
+def linear_separability(
+    codes: NDArray[np.floating], labels: NDArray[np.int64], *, classes: int, folds: int = 5
+) -> NDArray[np.float64]:
+    """How well a plane parts every two classes: balanced accuracy of logistic regression on codes it did not see.
+
+    Each code is judged by the one of `folds` fits that left it out; 1 where a plane parts the classes, about 0.5 where
+    it cannot. The folds are the same at every call.
+    Arguments: codes: (N, D). labels: (N,) below `classes`.
+    Returns: (K, K), symmetric, NaN on the diagonal and for classes of fewer than two codes.
+    """
+    table = np.full((classes, classes), np.nan)
+    for a, b in combinations(range(classes), 2):
+        chosen = (labels == a) | (labels == b)
+        second = labels[chosen] == b
+        fewest = int(min(second.sum(), (~second).sum()))
+        if fewest < 2:
+            continue
+        division = StratifiedKFold(min(folds, fewest), shuffle=True, random_state=0)
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        right = cross_val_predict(model, codes[chosen], second, cv=division) == second
+        table[a, b] = table[b, a] = (right[second].mean() + right[~second].mean()) / 2
+    return table
+
+
+def silhouettes(codes: NDArray[np.floating], labels: NDArray[np.int64], *, classes: int) -> NDArray[np.float64]:
+    """Mean silhouette of each class (Rousseeuw 1987): how much nearer its codes lie to each other than to those of
+    the nearest other class, from -1 to 1. NaN for a class without codes; all NaN where there is one class only.
+
+    Arguments: codes: (N, D). labels: (N,) below `classes`. Returns: (K,).
+    """
+    if not 2 <= len(np.unique(labels)) < len(labels):
+        return np.full(classes, np.nan)
+    values = silhouette_samples(codes, labels)
+    present = np.bincount(labels, minlength=classes)
+    return np.where(present, np.bincount(labels, values, classes) / np.maximum(present, 1), np.nan)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,20 @@ class PrincipalComponents:
             parts.append(-0.5 * (distance + volume + pixels * math.log(2 * math.pi)))
         return torch.cat(parts)
 
+    def errors(self, images: ImageSet) -> Tensor:
+        """Mean squared error per pixel of images rebuilt from the first d components, d = 0 to D: (D + 1,) float64.
+
+        |x - m|^2 less the squares of the first d scores, over the number of pixels.
+        """
+        total = torch.zeros(len(self.components) + 1, dtype=torch.float64)
+        for i in range(0, len(images), CHUNK):
+            centred = _chunk(images, i) - self.mean
+            along = (centred @ self.components.T).square().cumsum(1)
+            across = centred.square().sum(1)
+            total[0] += across.sum()
+            total[1:] += (across[:, None] - along).clamp(min=0).sum(0)
+        return total / (len(images) * len(self.mean))
+
     def autoencoder(self) -> Autoencoder:
         """The linear autoencoder with these weights, so that PCA takes part wherever an autoencoder does."""
         network = linear(self.image_shape, latent_dim=len(self.components))

@@ -20,12 +20,12 @@ from isthmus.studies.digits import (
     PUBLISHED_CLASSIFIER,
     DigitsResult,
 )
-from isthmus.studies.study import Study
+from isthmus.studies.study import DigitsSettings, Study
 
 SOURCE = "Published: answers of the lab 5LSL0 (TU Eindhoven, 2023)."
 
 
-def digits_page(study: Study, result: DigitsResult) -> Page:
+def digits_page(study: Study[DigitsSettings], result: DigitsResult) -> Page:
     """Lay out the page. Exercises that need labels are left out where there are none, and the lead says so."""
     sections = [_d1(result), _d2(result)]
     if result.d3 is not None and result.d4 is not None:
@@ -48,7 +48,7 @@ def digits_page(study: Study, result: DigitsResult) -> Page:
     )
 
 
-def _lead(study: Study, result: DigitsResult) -> list[str]:
+def _lead(study: Study[DigitsSettings], result: DigitsResult) -> list[str]:
     channels, height, width = result.data.shape
     kind = "grey" if channels == 1 else "colour"
     text = (
@@ -77,7 +77,7 @@ def _lead(study: Study, result: DigitsResult) -> list[str]:
     return lead
 
 
-def _facts(study: Study, result: DigitsResult) -> dict[str, str]:
+def _facts(study: Study[DigitsSettings], result: DigitsResult) -> dict[str, str]:
     parts = result.parts
     facts = {
         "Images": f"{len(parts.train):,} to train, {len(parts.validation):,} to choose by, {len(parts.test):,} to test",

@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from isthmus.figures.spatial import Scene
 from isthmus.figures.style import Panel, files, svg
 from isthmus.runs import write_bytes
 
@@ -30,8 +31,19 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Derived:
+    """A step of a derivation: what is done, and the formula as presentation MathML."""
+
+    text: str
+    mathml: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """One exercise on the page. `anchor` is its id; `asked` says what is to be done; `found` what the numbers say."""
+    """One exercise on the page. `anchor` is its id; `asked` says what is to be done; `found` what the numbers say.
+
+    steps: a derivation, before the panels. scenes: points in space that a reader can turn, after them.
+    """
 
     anchor: str
     title: str
@@ -39,6 +51,8 @@ class Section:
     found: Sequence[str]
     panels: Sequence[Panel] = ()
     tables: Sequence[Table] = ()
+    steps: Sequence[Derived] = ()
+    scenes: Sequence[Scene] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,9 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["svg"] = lambda panel: Markup(svg(panel))
-    return environment.get_template("page.html").render(page=page)
+    environment.filters["markup"] = Markup
+    script = Markup(environment.loader.get_source(environment, "scene.js")[0])  # type: ignore[union-attr]
+    return environment.get_template("page.html").render(page=page, script=script)
 
 
 def write_pictures(page: Page, folder: Path) -> None:

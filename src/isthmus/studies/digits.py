@@ -29,7 +29,7 @@ from isthmus.settings import ClassifierSettings, LabSettings, StrongSettings, Tr
 from isthmus.studies import restoration, variational
 from isthmus.studies.restoration import Restoration, run_restoration
 from isthmus.studies.samples import add_noise_to, confusion_of, examples_of
-from isthmus.studies.study import Study, budget
+from isthmus.studies.study import DigitsSettings, Study, budget
 from isthmus.studies.variational import Variational, run_variational
 from isthmus.training.diagnosis import Diagnosis, diagnose
 from isthmus.training.job import Trained
@@ -158,7 +158,7 @@ class DigitsResult:
         return float("nan") if labels is None else 1 / len(np.unique(labels))
 
 
-def run_digits(study: Study, images: ImageSet) -> DigitsResult:
+def run_digits(study: Study[DigitsSettings], images: ImageSet) -> DigitsResult:
     """Do the exercises on images of the size the study asks for; trainings that are finished are not done again.
 
     Raises: DataError if the images cannot be divided; DivergedError if a training fails.
@@ -223,12 +223,12 @@ def figures(result: DigitsResult) -> dict[str, float | None]:
     return named | variational.figures(result.d7) | restoration.figures(result.d8)
 
 
-def _train(study: Study, name: str, model: LabSettings | StrongSettings, parts: Split) -> Trained:
+def _train(study: Study[DigitsSettings], name: str, model: LabSettings | StrongSettings, parts: Split) -> Trained:
     training = budget(NETWORKS[model.name].training, images=len(parts.train), fast=study.settings.fast)
     return study.train(name, model, training, parts)
 
 
-def _classification(study: Study, parts: Split) -> Classification:
+def _classification(study: Study[DigitsSettings], parts: Split) -> Classification:
     """D4: train, judge the capacity by the curves, apply the remedy they call for, test the better of the two."""
     model = ClassifierSettings()
     training = budget(NETWORKS["classifier"].training, images=len(parts.train), fast=study.settings.fast)

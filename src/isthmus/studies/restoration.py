@@ -33,7 +33,7 @@ from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE
 from isthmus.settings import DenoiserSettings, TrainingSettings, VAESettings
 from isthmus.studies.samples import add_noise_to, confusion_of, examples_of, generator_of
-from isthmus.studies.study import Study, budget
+from isthmus.studies.study import DigitsSettings, Study, budget
 from isthmus.studies.variational import importance_of, linear_optimum
 from isthmus.training.job import Trained
 from isthmus.training.loop import score
@@ -116,7 +116,7 @@ class Restoration:
         return self.sizes[MAIN]
 
 
-def run_restoration(study: Study, parts: Split, judge: Classifier | None) -> Restoration:
+def run_restoration(study: Study[DigitsSettings], parts: Split, judge: Classifier | None) -> Restoration:
     """Train what is compared, restore the test images with each, measure."""
     sigma, seed = study.settings.noise, study.settings.seed
     runs: dict[str, Trained] = {}
@@ -230,7 +230,7 @@ class _Bench:
         return self.measure(images, seconds=time.perf_counter() - started)
 
 
-def _train_vaes(study: Study, size: int, parts: Split, sigma: float) -> dict[str, Trained]:
+def _train_vaes(study: Study[DigitsSettings], size: int, parts: Split, sigma: float) -> dict[str, Trained]:
     """The VAE on clean images, and its encoder fine-tuned on noisy ones."""
     model = VAESettings(latent_dim=size)
     fast, count = study.settings.fast, len(parts.train)

@@ -11,17 +11,17 @@ import contextlib
 import math
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 import tomli_w
 from pydantic import Field
 
 from isthmus.data.imageset import Split
-from isthmus.errors import InputError, RunExistsError
+from isthmus.errors import InputError, RunExistsError, TrainingFailedError
 from isthmus.machine import environment
 from isthmus.networks.catalog import Network
 from isthmus.runs import Run, State, claim, read_json, storage_error, write_bytes, write_json
@@ -37,19 +37,35 @@ from isthmus.settings import (
 )
 from isthmus.training.job import Trained, train_run
 from isthmus.training.loop import Progress
+from isthmus.training.sweep import Outcome, Trial, sweep
 
 MNIST_TRAINING_IMAGES = 50_000
 GROWTH = 0.7  # of the number of updates with the number of images
 
 
 class StudySettings(Settings):
-    """What decides a study. `noise` is a standard deviation on the [0, 1] scale."""
+    """What decides a study, whichever it is."""
 
-    study: Literal["digits"] = "digits"
+    study: str
     data: DataSettings
     seed: Seed = 0
     fast: bool = False
+
+
+class DigitsSettings(StudySettings):
+    """The study of digits. `noise` is a standard deviation on the [0, 1] scale."""
+
+    study: Literal["digits"] = "digits"
     noise: float = Field(default=0.25, gt=0)
+
+
+class SignsSettings(StudySettings):
+    """The study of hand signs."""
+
+    study: Literal["signs"] = "signs"
+
+
+S = TypeVar("S", bound=StudySettings)
 
 
 class Reporter(Protocol):
@@ -74,15 +90,38 @@ class Silent:
         yield lambda done, total, text: None
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What one run of a sweep is to be."""
+
+    model: ModelSettings
+    training: TrainingSettings
+    seed: int
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What became of it: its folder, its network unless it diverged, and its epochs either way."""
+
+    run: Run
+    trained: Trained | None
+    epochs: list[dict[str, float]]
+
+
 @dataclass
-class Study:
-    """A claimed study folder. `open_study` makes one."""
+class Study(Generic[S]):
+    """A claimed study folder. `open_study` makes one.
+
+    workers: processes for what is trained in one sweep, None for one a thread; prepare: called first in each.
+    """
 
     folder: Path
-    settings: StudySettings
+    settings: S
     fingerprint: str
     device: str = "cpu"
     reporter: Reporter = field(default_factory=Silent)
+    workers: int | None = None
+    prepare: Callable[[], None] | None = None
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -135,6 +174,45 @@ class Study:
             self.say(f"{name}: {len(trained.epochs)} epochs in {trained.seconds:.0f} s")
         return trained
 
+    def sweep(self, plans: Mapping[str, Plan], parts: Split) -> dict[str, Swept]:
+        """Train the runs of these names side by side, or load what is finished.
+
+        Raises: TrainingFailedError naming the runs that failed; one that diverged is a result.
+        """
+        trials = [
+            Trial(
+                name,
+                self.folder / "runs" / name,
+                RunSettings(data=self.settings.data, model=plan.model, training=plan.training, seed=plan.seed),
+            )
+            for name, plan in plans.items()
+        ]
+        with self.reporter.progress("training") as progress:
+            outcomes = sweep(
+                trials,
+                parts,
+                workers=self.workers,
+                device=self.device,
+                prepare=self.prepare,
+                say=self.say,
+                progress=progress,
+            )
+        failed = {name: str(found.error) for name, found in outcomes.items() if found.status == "failed"}
+        if failed:
+            reasons = "; ".join(f"{name}: {error.splitlines()[-1]}" for name, error in failed.items())
+            raise TrainingFailedError(
+                f"{len(failed)} of {len(trials)} trainings failed ({reasons}). What is finished is kept: go on with "
+                f"--resume."
+            )
+        return {trial.name: self._swept(trial, outcomes[trial.name], parts) for trial in trials}
+
+    def _swept(self, trial: Trial, outcome: Outcome, parts: Split) -> Swept:
+        run = Run(trial.folder)
+        if outcome.status == "diverged":
+            return Swept(run, None, run.history())
+        trained = train_run(run, trial.settings, parts, device=self.device)
+        return Swept(run, trained, trained.epochs)
+
     def write_figures(self, figures: Mapping[str, float | None]) -> None:
         """Write summary.json; a figure that is not finite becomes null."""
         finite = {k: v if v is not None and math.isfinite(v) else None for k, v in figures.items()}
@@ -153,20 +231,22 @@ class Study:
 @contextlib.contextmanager
 def open_study(
     folder: Path,
-    settings: StudySettings,
+    settings: S,
     fingerprint: str,
     *,
     device: str = "cpu",
     reporter: Reporter | None = None,
+    workers: int | None = None,
+    prepare: Callable[[], None] | None = None,
     resume: bool = False,
     overwrite: bool = False,
-) -> Iterator[Study]:
+) -> Iterator[Study[S]]:
     """Claim a folder for a study of the images with this fingerprint; whatever happens, its status tells afterwards.
 
     Raises: RunExistsError if the folder is taken or was begun with other settings or images.
     """
     with claim(folder, marker="study.toml", resume=resume, overwrite=overwrite):
-        study = Study(folder, settings, fingerprint, device, reporter or Silent())
+        study = Study(folder, settings, fingerprint, device, reporter or Silent(), workers, prepare)
         if (folder / "study.toml").exists():
             _check_same(folder / "study.toml", settings)
         status = folder / "status.json"
@@ -191,14 +271,16 @@ def open_study(
             raise
 
 
-def budget(training: TrainingSettings, *, images: int, fast: bool) -> TrainingSettings:
-    """Fit the epochs, which are meant for MNIST's 50,000 training images, to a set of another size.
+def budget(
+    training: TrainingSettings, *, images: int, fast: bool, meant_for: int = MNIST_TRAINING_IMAGES
+) -> TrainingSettings:
+    """Fit the epochs, which are meant for so many training images (by default MNIST's), to a set of another size.
 
     The number of updates goes with the number of images to the power 0.7: a small set needs fewer updates, but more
     epochs. `fast` divides the updates by three.
     """
-    updates = training.epochs * MNIST_TRAINING_IMAGES / training.batch_size
-    updates *= (min(images, MNIST_TRAINING_IMAGES) / MNIST_TRAINING_IMAGES) ** GROWTH
+    updates = training.epochs * meant_for / training.batch_size
+    updates *= (min(images, MNIST_TRAINING_IMAGES) / meant_for) ** GROWTH
     if fast:
         updates /= 3
     per_epoch = max(1, images / training.batch_size)
@@ -207,7 +289,7 @@ def budget(training: TrainingSettings, *, images: int, fast: bool) -> TrainingSe
 
 def _check_same(path: Path, settings: StudySettings) -> None:
     try:
-        before = validate(StudySettings, tomllib.loads(path.read_text(encoding="utf-8")))
+        before = validate(type(settings), tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, InputError) as error:
         raise InputError(f"{path} cannot be read ({error}); start anew with --overwrite.") from error
     if before != settings:

@@ -24,7 +24,7 @@ from isthmus.networks.pca import principal_components
 from isthmus.networks.variational import VAE, CourseWeight, active_units, importance_bound, log_importance_weights
 from isthmus.settings import TrainingSettings, VAESettings
 from isthmus.studies.samples import examples_of, generator_of
-from isthmus.studies.study import Study, budget
+from isthmus.studies.study import DigitsSettings, Study, budget
 from isthmus.training.job import Trained
 from isthmus.training.loop import score
 
@@ -109,7 +109,7 @@ class Variational:
         return self.readings["vae2"]
 
 
-def run_variational(study: Study, parts: Split) -> Variational:
+def run_variational(study: Study[DigitsSettings], parts: Split) -> Variational:
     """Train the three and measure them."""
     pixels = int(np.prod(parts.train.shape))
     model = VAESettings(latent_dim=LATENT_DIM, architecture="mlp")

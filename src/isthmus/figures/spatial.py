@@ -1,0 +1,80 @@
+"""Codes of three numbers: stills from two angles, and a scene that a page lets its reader turn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from isthmus.figures.style import RULE, Panel, colour, panel
+
+ANGLES = ((22, -60), (22, 30))  # elevation and azimuth of the stills, in degrees
+INSIDE = (0.005, 0.995)  # of each axis is shown at full size; what lies beyond is drawn at the edge of the window
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Points in space for a page to draw and turn. data: JSON with points in [-1, 1], class numbers, names, colours."""
+
+    name: str
+    title: str
+    description: str
+    data: str
+
+
+def scene(
+    name: str, title: str, codes: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+) -> Scene:
+    """Codes (N, 3) with labels (N,), scaled axis by axis to the middle 99 % of them."""
+    low, high = np.quantile(codes, INSIDE, axis=0)
+    points = np.clip(2 * (codes - low) / np.where(high > low, high - low, 1) - 1, -1.15, 1.15)
+    content = {
+        "points": np.round(points, 3).tolist(),
+        "labels": labels.tolist(),
+        "classes": list(classes),
+        "colours": [colour(k) for k in range(len(classes))],
+    }
+    text = f"{title}: {len(codes)} codes of three numbers; drag, or use the arrow keys, to turn them."
+    # Inside a script element only "</" and "<!--" could end it early.
+    return Scene(name, title, text, json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def stills(
+    name: str, title: str, codes: NDArray[np.float32], labels: NDArray[np.int64], classes: Sequence[str]
+) -> Panel:
+    """Codes (N, 3) coloured by class (N,), seen from two angles."""
+    low, high = np.quantile(codes, INSIDE, axis=0)
+    shown = ((codes >= low) & (codes <= high)).all(1)
+    order = np.random.default_rng(0).permutation(np.flatnonzero(shown))
+    inks = np.array([colour(k) for k in range(len(classes))])[labels[order]]
+    with panel(7.0) as figure:
+        for i, (elevation, azimuth) in enumerate(ANGLES):
+            axes: Any = figure.add_subplot(2, 1, i + 1, projection="3d")
+            axes.scatter(*codes[order].T, s=9, c=inks, linewidths=0, depthshade=False)
+            axes.view_init(elevation, azimuth)
+            axes.set_box_aspect((1, 1, 0.8), zoom=0.98)
+            axes.grid(False)
+            axes.set(xlabel="first number", ylabel="second", zlabel="third")
+            axes.set_title(f"{title}, azimuth {azimuth:+d}°", y=0.96)
+            for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+                axis.set_pane_color((0, 0, 0, 0))
+                axis.pane.set_edgecolor(RULE)
+                axis.line.set_color(RULE)
+                axis.set_major_locator(MaxNLocator(4))
+                axis.set_tick_params(labelsize=7.5, pad=0)
+        handles = [Line2D([], [], linestyle="", marker="o", color=colour(k), label=c) for k, c in enumerate(classes)]
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=min(len(classes), 10),
+            handletextpad=0.0,
+            columnspacing=0.6,
+        )
+    text = f"{title}: {len(codes)} codes of three numbers from two angles, coloured by class."
+    return Panel(name, figure, text)

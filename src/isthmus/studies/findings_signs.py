@@ -1,0 +1,262 @@
+"""What the numbers of the study of hand signs say, in words. Every sentence is chosen and filled by the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.studies.clusters import Explanation
+from isthmus.studies.drawing import SIZES, Drawn
+from isthmus.studies.findings import enumerate_words, percent, times
+from isthmus.studies.rates import Reading, Share
+from isthmus.studies.signs import SignsResult
+from isthmus.studies.sizes import CODES, LINEAR_DIM
+
+NOISE = 1.96  # standard errors within which two shares may be one
+SURE = 0.05  # p-value below which a rank correlation is taken as real
+APART, MIXED = 0.95, 0.75  # accuracy of a plane from which two classes count as apart, or below which as mixed
+ORTHOGONAL = 0.01  # correlation below which the numbers of a code count as uncorrelated
+KINDS = {"conv": "the convolutional autoencoder", "linear": "the trained linear one", "pca": "exact PCA"}
+
+
+def summary(result: SignsResult) -> list[str]:
+    """The three questions of the study in a sentence each."""
+    found, sizes = result.s2, result.s3
+    beaten = [name for name in CODES if (best := sizes.optimum(CODES[name])) and sizes.errors[name].test < best]
+    lost = [name for name in CODES if (best := sizes.optimum(CODES[name])) and sizes.errors[name].test >= best]
+    sentences = [
+        f"The best of four learning rates, {found.best}, names {percent(found.test.value)} of the test images; a "
+        f"stronger recipe names {percent(found.strong.mean)}, mean of {len(found.strong.test)} seeds."
+    ]
+    if beaten:
+        text = f"The convolutional autoencoder beats exact PCA with {_numbers(beaten)}"
+        sentences.append(f"{text} and loses to it with {_numbers(lost)}." if lost else f"{text}.")
+    else:
+        sentences.append("The convolutional autoencoder loses to exact PCA at every size of the code tried.")
+    sentences.append(
+        f"With three numbers an image, the nearest neighbour names {percent(result.s4.neighbours.mean)} of the test "
+        f"images, and {percent(result.s4.pixel_neighbours)} on the pixels themselves; a guess {percent(result.chance)}."
+    )
+    return sentences
+
+
+def s2(result: SignsResult) -> list[str]:
+    """A finding for each rate, then the choice and its test."""
+    found = result.s2
+    sentences = [_reading(rate, reading) for rate, reading in found.readings.items()]
+    difference, error = found.difference
+    within = abs(difference) <= NOISE * error
+    sentences.append(
+        f"Chosen on validation: {found.best}, with {_share(found.validation)} there and {_share(found.test)} on the "
+        f"test images. They differ by {100 * abs(difference):.1f} points, "
+        f"{'no more than' if within else 'more than'} the {100 * NOISE * error:.1f} that chance alone gives in one of "
+        f"twenty cases" + (", so the validation images did not flatter it noticeably." if within else ".")
+    )
+    if found.errors:
+        off = found.counts * ~np.eye(len(found.counts), dtype=bool)
+        a, b = np.unravel_index(int(off.argmax()), off.shape)
+        names = result.data.classes
+        sentences.append(
+            f"{found.errors} of {found.test.count} test images are wrong; the commonest mistake is {names[a]} read as "
+            f"{names[b]} ({off[a, b]} of {found.counts[a].sum()})."
+        )
+    else:
+        sentences.append("It gets no test image wrong.")
+    gain = found.strong.mean - found.test.value
+    low, high = min(s.value for s in found.strong.test), max(s.value for s in found.strong.test)
+    sentences.append(
+        f"The stronger recipe reaches {percent(found.strong.mean)} on the test images, from {percent(low)} to "
+        f"{percent(high)} over its seeds, {100 * abs(gain):.1f} points {'above' if gain >= 0 else 'below'} the plain "
+        f"run."
+    )
+    return sentences
+
+
+def s3_sizes(result: SignsResult) -> list[str]:
+    """Error against code size, PCA, and what two seeds differ by."""
+    found = result.s3
+    sentences = []
+    for name in (n for n in CODES if n != "10b"):
+        optimum = found.optimum(CODES[name])
+        if optimum is None:
+            sentences.append(f"There is no PCA with {CODES[name]} numbers: the training images have fewer directions.")
+            continue
+        ratio = times(found.errors[name].test, optimum)
+        within = abs(ratio - 1) <= found.spread
+        verdict = "no further apart than two seeds are" if within else ("PCA wins" if ratio > 1 else "PCA loses")
+        sentences.append(
+            f"With {CODES[name]} numbers the test error is {found.errors[name].test:.5f} against {optimum:.5f} of PCA, "
+            f"{ratio:.2f} times it: {verdict}."
+        )
+    sentences.append(
+        f"The two runs with 10 numbers, alike but for the seed, differ by {percent(found.spread)} in test error: "
+        f"smaller "
+        f"differences between sizes say nothing."
+    )
+    worst = max(CODES, key=lambda name: times(found.errors[name].test, found.errors[name].train))
+    ratio = times(found.errors[worst].test, found.errors[worst].train)
+    pca = None
+    if found.optimum(CODES[worst]) is not None:
+        pca = times(float(found.pca["test"][CODES[worst]]), float(found.pca["train"][CODES[worst]]))
+    sentences.append(
+        f"Test over training error is largest with {_numbers([worst])}: {ratio:.2f}"
+        + (f", where PCA has {pca:.2f}." if pca is not None else ".")
+    )
+    if any((found.optimum(CODES[n]) or np.inf) < found.errors[n].test * (1 - found.spread) for n in CODES):
+        sentences.append(_why_pca_wins(result))
+    return sentences
+
+
+def _why_pca_wins(result: SignsResult) -> str:
+    """Is it the new images (generalisation) or the training (optimisation) that PCA does better on?"""
+    found = result.s3
+    name = max(CODES, key=lambda n: times(found.errors[n].test, found.optimum(CODES[n]) or np.inf))
+    train = times(found.errors[name].train, float(found.pca["train"][CODES[name]]))
+    where = (
+        "already on the training images: it is not that it generalises worse, but that this network, trained for so "
+        "many "
+        "epochs, does not reach the optimum that PCA is given exactly"
+        if train > 1
+        else "on new images only: it is better than PCA on those it was trained on, and overfits"
+    )
+    return (
+        f"Where PCA wins most, with {_numbers([name])}, the network loses {where} (its training error is {train:.2f} "
+        f"times that of PCA)."
+    )
+
+
+def s3_linear(result: SignsResult) -> list[str]:
+    """How near training comes to the optimum, and what else tells the kinds apart."""
+    found = result.s3
+    conv, linear, pca = (found.traits[kind] for kind in ("conv", "linear", "pca"))
+    largest = float(found.angles[-1])
+    sentences = [
+        f"The linear autoencoder, trained by the same function, ends {percent(found.gap, 2)} above the exact optimum "
+        f"on "
+        f"the training images; its subspace differs from that of PCA by at most {largest:.1f}\u00b0.",
+        f"The numbers of its code are {_orthogonal(linear.correlation)} and "
+        f"{'happen to fall' if linear.ordered else 'do not fall'} in variance; those of PCA are "
+        f"{_orthogonal(pca.correlation)} and fall by construction; those of the convolutional one are "
+        f"{_orthogonal(conv.correlation)}.",
+    ]
+    ratio = times(conv.errors.test, linear.errors.test)
+    sentences.append(
+        f"With {LINEAR_DIM} numbers the convolutional autoencoder has {ratio:.2f} times the test error of the linear "
+        f"one, with {conv.parameters:,} parameters against {linear.parameters:,}."
+    )
+    ranked = sorted(KINDS, key=lambda kind: found.traits[kind].confidence, reverse=True)
+    listed = enumerate_words(f"{percent(found.traits[kind].confidence, 0)} for {KINDS[kind]}" for kind in ranked)
+    sentences.append(
+        f"Random codes from a Gaussian fitted to the codes are decoded to images of which the classifier is sure to "
+        f"{listed} (mean of its largest probability)."
+    )
+    return sentences
+
+
+def s3_clusters(result: SignsResult) -> list[str]:
+    """Are the classes apart in three numbers, and do the pairs that are not agree with the labels?"""
+    found, names = result.s4, result.data.classes
+    values = found.separability[np.triu_indices(len(names), 1)]
+    values = values[np.isfinite(values)]
+    apart, mixed = int((values >= APART).sum()), int((values < MIXED).sum())
+    positive = int((found.silhouette > 0).sum())
+    present = int(np.isfinite(found.silhouette).sum())
+    sentences = [
+        f"A plane parts {apart} of {len(values)} pairs of classes with an accuracy of at least {percent(APART, 0)}, "
+        f"and "
+        f"{mixed} with less than {percent(MIXED, 0)}; the mean silhouette is {found.silhouette_mean:.2f}, positive for "
+        f"{positive} of {present} classes. "
+        + (
+            "The classes do not form separate clusters."
+            if found.silhouette_mean < 0.25 or apart < len(values) / 2
+            else "Most classes form clusters of their own."
+        ),
+        f"1-NN in the code names {percent(found.neighbours.mean)} of the test images, on the pixels "
+        f"{percent(found.pixel_neighbours)}, by chance {percent(result.chance)}.",
+        "Least apart are "
+        + enumerate_words(
+            f"{names[p.classes[0]]} and {names[p.classes[1]]} ({percent(p.separability, 0)})" for p in found.confused
+        )
+        + ".",
+    ]
+    if found.numbers is not None:
+        sentences.append(_explained(found.numbers, "neighbouring numbers", "the difference of the numbers they mean"))
+    sentences.append(_explained(found.pictures, "alike pictures", "the distance of their mean images"))
+    return sentences
+
+
+def s3_drawing(result: SignsResult) -> list[str]:
+    """Which density draws best, and whether it copies."""
+    sentences = [_drawn(drawn) for drawn in result.s5.codes.values()]
+    first = result.s5.codes[SIZES[0]].yardstick
+    sentences.append(
+        f"Distances are Fréchet's between {first.size} drawn and {first.size} real images that were not trained on, in "
+        f"the features of the classifier {first.extractor}; two such halves of real images are {first.floor:.1f} "
+        f"apart, "
+        f"which no density can be expected to beat."
+    )
+    for drawn in result.s5.codes.values():
+        if drawn.judged:
+            most = max(drawn.judged.values(), key=lambda judged: judged.copied)
+            excess = most.copied - drawn.yardstick.copied_floor
+            verdict = "more than" if excess > 0.1 else "about as often as" if excess > -0.1 else "less often than"
+            sentences.append(
+                f"With {drawn.size} numbers, at most {percent(most.copied, 0)} of the drawn images ({most.name}) lie "
+                f"nearer to a training image than real images usually do, {verdict} reconstructions of new images "
+                f"({percent(drawn.yardstick.copied_floor, 0)}), which are as smooth and no copies."
+            )
+        sentences += [f"With {drawn.size} numbers, no {name}: {reason}" for name, reason in drawn.refused.items()]
+    return sentences
+
+
+def _drawn(drawn: Drawn) -> str:
+    if not drawn.judged:
+        return f"No density could be fitted to the codes of {drawn.size} numbers."
+    ranked = sorted(drawn.judged.values(), key=lambda judged: judged.frechet)
+    likely = max(drawn.judged.values(), key=lambda judged: judged.heldout_nats)
+    listed = enumerate_words(f"{judged.name} ({judged.frechet:.1f})" for judged in ranked)
+    best = (
+        "It also gives codes of new images the highest likelihood"
+        if likely.name == ranked[0].name
+        else f"Codes of new images are likeliest under another, the {likely.name}"
+    )
+    return (
+        f"With {drawn.size} numbers, from nearest to real images to farthest: {listed}. {best} "
+        f"({likely.heldout_nats:.2f} nats)."
+    )
+
+
+def _reading(rate: str, reading: Reading) -> str:
+    accuracy = "" if reading.accuracy is None else f", best validation accuracy {percent(reading.accuracy)}"
+    if reading.verdict == "diverged":
+        done = len(reading.epochs)
+        return f"{rate}: diverged after {done} whole epoch{'s' if done != 1 else ''}: the loss was no longer finite."
+    texts = {
+        "learns nothing": "learns nothing beyond a guess",
+        "still falling": "still falling at the last epoch: more epochs would help",
+        "overfits": f"overfits from epoch {(reading.since or 0) + 1} on: the validation loss rises, the training loss "
+        "falls",
+        "settled": "has settled: neither rising nor falling by much at the end",
+    }
+    return f"{rate}: {texts[reading.verdict]}{accuracy}."
+
+
+def _share(share: Share) -> str:
+    return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
+
+
+def _numbers(names: list[str]) -> str:
+    return f"{enumerate_words(str(size) for size in dict.fromkeys(CODES[name] for name in names))} numbers"
+
+
+def _orthogonal(correlation: float) -> str:
+    return "uncorrelated" if correlation < ORTHOGONAL else f"correlated (up to {correlation:.2f})"
+
+
+def _explained(found: Explanation, what: str, distance: str) -> str:
+    real = found.p_value < SURE
+    text = f"Rank correlation of separability with {distance}: {found.correlation:+.2f} (p = {found.p_value:.2g}"
+    if real and found.correlation > 0:
+        return f"{text}): classes are confused because of {what}, at least in part."
+    if real:
+        return f"{text}): the opposite of confusion by {what}."
+    return f"{text}, by permuting the classes): {what} do not explain the confusions."
