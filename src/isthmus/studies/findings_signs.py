@@ -226,18 +226,20 @@ def _drawn(drawn: Drawn) -> str:
 
 
 def _reading(rate: str, reading: Reading) -> str:
-    accuracy = "" if reading.accuracy is None else f", best validation accuracy {percent(reading.accuracy)}"
-    if reading.verdict == "diverged":
+    if reading.run is None or reading.accuracy is None:
         done = len(reading.epochs)
         return f"{rate}: diverged after {done} whole epoch{'s' if done != 1 else ''}: the loss was no longer finite."
+    trained = reading.epochs[reading.run.best_epoch - 1]["train_accuracy"]
     texts = {
         "learns nothing": "learns nothing beyond a guess",
+        "unsteady": "the loss jumps up and down to the end: the rate is too high to settle",
         "still falling": "still falling at the last epoch: more epochs would help",
         "overfits": f"overfits from epoch {(reading.since or 0) + 1} on: the validation loss rises, the training loss "
         "falls",
         "settled": "has settled: neither rising nor falling by much at the end",
     }
-    return f"{rate}: {texts[reading.verdict]}{accuracy}."
+    accuracy = f"best validation accuracy {percent(reading.accuracy)}, {percent(trained)} on training images"
+    return f"{rate}: {texts[reading.verdict]}; {accuracy}."
 
 
 def _share(share: Share) -> str:

@@ -43,10 +43,11 @@ STRONG = TrainingSettings(
 )
 SHIFT = 0.08  # of the image's height, by which the stronger recipe moves its training images
 FALLING = 0.05  # share of the whole fall of a loss that still happens in the last quarter of the epochs
+JUMP, JUMPS = 0.25, 2  # a rise of the validation loss from one epoch to the next, and how many make a run unsteady
 RISEN = 0.10  # share by which the validation loss ends above its least where a run overfits
 WRONG_SHOWN = 20
 
-Verdict = Literal["diverged", "learns nothing", "still falling", "overfits", "settled"]
+Verdict = Literal["diverged", "learns nothing", "unsteady", "still falling", "overfits", "settled"]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def read(
 ) -> Reading:
     """What the curves of one run say.
 
-    learns nothing: its best validation accuracy is not above chance beyond doubt. overfits: the validation loss ends
+    learns nothing: its best validation accuracy is not above chance beyond doubt. unsteady: in the second half of the
+    epochs the validation loss twice rises by a quarter from one epoch to the next. overfits: the validation loss ends
     a tenth above its least, while the training loss went on falling. still falling: a twentieth of
     the fall of the validation loss since the first epoch happened in the last quarter. Else it has settled.
     Arguments: images: how many validation images the accuracy is over.
@@ -187,10 +189,12 @@ def read(
     accuracy = kept[run.best_epoch - 1]["validation_accuracy"]
     losses = np.array([epoch["validation_loss"] for epoch in kept])
     least = int(losses.argmin())
-    quarter = max(1, len(losses) // 4)
+    quarter, later = max(1, len(losses) // 4), losses[len(losses) // 2 :]
     verdict: Verdict = "settled"
     if wilson_interval(round(accuracy * images), images)[0] <= chance:
         verdict = "learns nothing"
+    elif (later[1:] > (1 + JUMP) * later[:-1]).sum() >= JUMPS:
+        verdict = "unsteady"
     elif losses[-1] > (1 + RISEN) * losses[least] and kept[-1]["train_loss"] < kept[least]["train_loss"]:
         verdict = "overfits"
     elif len(losses) > quarter and losses[-1 - quarter] - losses[-1] > FALLING * max(losses[0] - losses[-1], 0):
