@@ -21,8 +21,15 @@ _HOME = {
     "classifier": "isthmus.networks.classifier",
     "VAE": "isthmus.networks.variational",
     "vae": "isthmus.networks.variational",
+    "output_size": "isthmus.networks.convolution",
+    "transposed_output_size": "isthmus.networks.convolution",
     "FullGaussian": "isthmus.latent.density",
+    "GaussianMixture": "isthmus.latent.density",
+    "Histogram": "isthmus.latent.density",
+    "Kernel": "isthmus.latent.density",
     "StandardNormal": "isthmus.latent.density",
+    "fit_density": "isthmus.latent.density",
+    "drawn_hands": "isthmus.data.drawn_hands",
     "Mask": "isthmus.data.degrade",
     "add_noise": "isthmus.data.degrade",
     "blur": "isthmus.data.degrade",
@@ -38,11 +45,13 @@ _HOME = {
 if TYPE_CHECKING:
     from isthmus.data.catalog import load
     from isthmus.data.degrade import Mask, add_noise, blur, low_resolution
+    from isthmus.data.drawn_hands import drawn_hands
     from isthmus.data.imageset import ImageSet, split
     from isthmus.inverse.map import restore
-    from isthmus.latent.density import FullGaussian, StandardNormal
+    from isthmus.latent.density import FullGaussian, GaussianMixture, Histogram, Kernel, StandardNormal, fit_density
     from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
     from isthmus.networks.classifier import classifier
+    from isthmus.networks.convolution import output_size, transposed_output_size
     from isthmus.networks.pca import principal_components
     from isthmus.networks.variational import VAE, vae
     from isthmus.runs import Run
@@ -54,7 +63,10 @@ __all__ = [
     "VAE",
     "Autoencoder",
     "FullGaussian",
+    "GaussianMixture",
+    "Histogram",
     "ImageSet",
+    "Kernel",
     "Mask",
     "Run",
     "StandardNormal",
@@ -63,16 +75,20 @@ __all__ = [
     "add_noise",
     "blur",
     "classifier",
+    "drawn_hands",
     "evaluate",
+    "fit_density",
     "lab",
     "linear",
     "load",
     "low_resolution",
+    "output_size",
     "principal_components",
     "restore",
     "split",
     "strong",
     "train",
+    "transposed_output_size",
     "vae",
 ]
 

@@ -29,7 +29,7 @@ def rows(name: str, title: str, columns: Sequence[str], pictures: Mapping[str, T
         _bare(axes)
         axes.xaxis.tick_top()
         axes.set_title(title)
-    return Panel(name, figure, f"{title}: {', '.join(pictures)}; classes {', '.join(columns)}.")
+    return Panel(name, figure, f"{title}: {', '.join(pictures)}; columns {', '.join(columns)}.")
 
 
 def manifold(
@@ -94,7 +94,7 @@ def blocks(name: str, title: str, columns: Sequence[str], groups: Mapping[str, M
             _bare(axes)
         figure.suptitle(title, fontsize=10)
     text = "; ".join(f"{group}: {', '.join(rows)}" for group, rows in groups.items())
-    return Panel(name, figure, f"{title}. {text}; classes {', '.join(columns)}.")
+    return Panel(name, figure, f"{title}. {text}; columns {', '.join(columns)}.")
 
 
 def strip(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Panel:

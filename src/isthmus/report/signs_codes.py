@@ -141,13 +141,13 @@ def clusters_section(result: SignsResult) -> Section:
             level=("chance", result.chance),
         ),
     ]
-    for pair in found.confused:
+    for i, pair in enumerate(found.confused, 1):
         a, b = (classes[k] for k in pair.classes)
         shown = {label: to_float(torch.from_numpy(x)) for label, x in zip((a, b), pair.examples, strict=True)}
         count = min(len(x) for x in shown.values())
-        numbered = [str(i + 1) for i in range(count)]
+        numbered = [str(j + 1) for j in range(count)]
         title = f"{a} and {b}: a plane is right for {percent(pair.separability, 0)}"
-        panels.append(images.rows(f"S3-pair-{a}-{b}", title, numbered, {k: x[:count] for k, x in shown.items()}))
+        panels.append(images.rows(f"S3-pair-{i}", title, numbered, {k: x[:count] for k, x in shown.items()}))
     scene = spatial.scene("S3-scene", "The codes, to be turned", found.codes, found.labels, classes)
     rows = [
         ["1-NN accuracy", *(percent(float(s), 0) for s in found.neighbours.per_class), percent(found.neighbours.mean)],
@@ -200,9 +200,11 @@ def drawing_section(result: SignsResult) -> Section:
 
 
 def _beside(result: SignsResult, size: str, drawn: Drawn) -> Panel:
-    """Samples of the best density, each above the training image nearest to it."""
-    best = min(drawn.judged.values(), key=lambda judged: judged.frechet)
-    nearest: Tensor = to_float(torch.from_numpy(result.parts.train.images[best.nearest[:NEAREST].numpy()]))
-    pictures = {"drawn": best.images[:NEAREST], "nearest": nearest}
-    title = f"{best.name}, {drawn.size} numbers: the nearest training images"
-    return images.rows(f"S3-nearest-{size}", title, [str(i + 1) for i in range(NEAREST)], pictures)
+    """Samples of each density, each above the training image nearest to it."""
+    groups = {}
+    for name, judged in drawn.judged.items():
+        at = judged.nearest[:NEAREST].numpy()
+        nearest: Tensor = to_float(torch.from_numpy(result.parts.train.images[at]))
+        groups[name] = {"drawn": judged.images[: len(at)], "nearest": nearest}
+    columns = [str(i + 1) for i in range(NEAREST)]
+    return images.blocks(f"S3-nearest-{size}", f"{drawn.size} numbers: the nearest training images", columns, groups)
