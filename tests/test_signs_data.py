@@ -363,6 +363,34 @@ def test_whatever_changes_the_result_changes_the_key(
     assert not same(before, with_cache)
 
 
+def test_classes_that_change_places_in_the_folder_one_stands_in_are_seen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    before = load_path(Path("."), size=(5, 5))
+    (folder / "0").rename(folder / "x")
+    (folder / "1").rename(folder / "0")
+    (folder / "x").rename(folder / "1")
+    after = load_path(Path("."), size=(5, 5))
+    assert before.images[before.labels == 0].tolist() == after.images[after.labels == 1].tolist()
+
+
+def test_a_file_that_goes_away_after_it_was_read_costs_the_cache_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = folders.decode
+
+    def vanishing(path: Path, *size: int) -> object:
+        pixels = decode(path, *size)
+        if path.name == "grey.png":
+            path.unlink()
+        return pixels
+
+    count = len(load_path(folder, size=(5, 5)))
+    monkeypatch.setattr("isthmus.data.folders.decode", vanishing)
+    assert len(load_path(folder, size=(6, 6))) == count
+
+
 def test_a_file_changed_back_in_time_is_seen(folder: Path) -> None:
     """Neither its length nor its date tells."""
     for path in folder.rglob("*.JPG"):

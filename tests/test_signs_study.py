@@ -14,21 +14,22 @@ import torch
 
 from isthmus.data.drawn_hands import NOTE, drawn_hands
 from isthmus.data.imageset import ImageSet, split
-from isthmus.errors import DataError, InputError, TrainingFailedError
+from isthmus.errors import DataError, DivergedError, InputError, TrainingFailedError
 from isthmus.figures import images, spatial
 from isthmus.figures.style import files
 from isthmus.latent.separability import linear_separability, silhouettes
 from isthmus.networks.catalog import build
 from isthmus.networks.pca import principal_components
 from isthmus.report.page import Page, Section, render
-from isthmus.report.studies import run_study
+from isthmus.report.studies import _begun_with, run_study
 from isthmus.runs import Run
 from isthmus.settings import LabSettings, SettingsError, TrainingSettings
 from isthmus.studies import findings_signs
 from isthmus.studies.clusters import Explanation, _as_numbers, _explain
 from isthmus.studies.rates import Rates, Share, read
-from isthmus.studies.signs import check_images
-from isthmus.studies.study import Plan, SignsSettings, open_study
+from isthmus.studies.signs import _trained, check_images
+from isthmus.studies.sizes import _random_codes
+from isthmus.studies.study import Plan, SignsSettings, Swept, open_study
 from isthmus.training.job import Trained
 
 PROMISED = [
@@ -62,12 +63,9 @@ def trained(history, best):
         ([2.30, 2.28, 2.26, 2.24, 2.22, 2.20, 2.18, 2.16], None, 0.3, "still falling"),
         ([2.0, 0.5, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2], None, 0.9, "settled"),
         ([2.0, 0.5, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4], [2.0, 0.5, 0.2, 0.1, 0.1, 0.05, 0.04, 0.03], 0.9, "overfits"),
-        (
-            [2.0, 0.5, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4],
-            None,
-            0.9,
-            "settled",
-        ),  # the training loss rose too: no overfitting
+        ([2.0, 0.5, 0.2, 0.24, 0.28, 0.32, 0.36, 0.4], None, 0.9, "gets worse"),  # on training images too
+        ([2.0, 0.1, 0.001, 0.0015, 0.001, 0.0015, 0.001, 0.001], None, 0.9, "settled"),  # jumps of next to nothing
+        ([2.0, 0.1], None, 0.9, "too short"),
         ([2.3, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3, 2.3], None, 0.11, "learns nothing"),
         ([9.0, 2.0, 1.0, 3.0, 0.9, 2.0, 0.8, 1.5], None, 0.8, "unsteady"),
     ],
@@ -152,14 +150,15 @@ def test_permutations_tell_a_real_correlation_from_none():
     assert found.p_value < 0.01
     noise = generator.normal(size=(8, 8))
     assert _explain(noise + noise.T, distance, generator).p_value > 0.05
-    assert _explain(np.full((8, 8), 0.5), distance, generator) == Explanation(0.0, 1.0)
+    assert _explain(np.full((8, 8), 0.5), distance, generator) is None
+    assert _explain(distance[:4, :4], distance[:4, :4], generator) is None  # no order of four classes is rare
 
 
 def test_words_for_each_kind_of_explanation():
     say = findings_signs._explained
     assert "are confused because of neighbouring numbers" in say(Explanation(0.5, 0.01), "neighbouring numbers", "d")
     assert "the opposite" in say(Explanation(-0.5, 0.01), "neighbouring numbers", "d")
-    assert "do not explain" in say(Explanation(0.5, 0.4), "neighbouring numbers", "d")
+    assert "no sign that" in say(Explanation(0.5, 0.4), "neighbouring numbers", "d")
 
 
 def test_only_numbers_are_numbers():
@@ -171,8 +170,10 @@ def test_images_without_labels_or_too_few_are_refused():
     hands = drawn_hands(60, size=(16, 16))
     with pytest.raises(InputError, match="has no labels, and the study of signs is about classes"):
         check_images(replace(hands, labels=None, classes=()))
-    with pytest.raises(InputError, match="has 30 images, and the study of signs needs at least 40"):
+    with pytest.raises(InputError, match=r"leaves \d+ images to train on, and the study of signs needs at least 28"):
         check_images(hands.take(np.arange(30)))
+    with pytest.raises(InputError, match="has images of one class only"):
+        check_images(hands.take(np.flatnonzero(hands.labels == 3)))
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +273,31 @@ def test_a_failed_training_is_named(hands, tmp_path):
         pytest.raises(TrainingFailedError, match=r"1 of 1 trainings failed \(broken: Images of 16 x 16 can be halved"),
     ):
         opened.sweep(plan, split(hands))
+
+
+def test_a_study_that_diverges_where_it_must_not_says_which(tmp_path):
+    run = Run(tmp_path / "conv3")
+    run.folder.mkdir()
+    run.set_status("diverged", step=7, learning_rate=0.1)
+    with pytest.raises(DivergedError, match=r"The training of conv3 diverged at step 7 with learning rate 0\.1"):
+        _trained({"conv3": Swept(run, None, [])}, "conv3")
+
+
+def test_random_codes_of_a_code_with_a_dead_number():
+    codes = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32) * [1, 2, 0]
+    drawn = _random_codes(codes.astype(np.float32), seed=0)
+    assert drawn.shape[1] == 3
+    assert torch.allclose(drawn.std(0), torch.tensor([1.0, 2.0, 0.0]), atol=0.25)
+
+
+def test_a_resumed_study_keeps_the_images_it_was_begun_with(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "study.toml").write_text('study = "signs"\n[data]\nname = "drawn-hands"\n')
+    assert _begun_with(folder / "study.toml") == "drawn-hands"
+    (folder / "study.toml").write_text("[data\n")
+    with pytest.raises(InputError, match="cannot be read"):
+        _begun_with(folder / "study.toml")
 
 
 def test_settings_of_one_study_are_not_those_of_the_other(tmp_path):

@@ -181,7 +181,7 @@ def test_a_failing_trial_is_reported_and_the_others_go_on(toys: Split, tmp_path:
 def test_an_unexpected_failure_keeps_its_traceback(toys: Split, tmp_path: Path) -> None:
     broken = trial(tmp_path, "lab")
     sweep([broken], toys, workers=1)
-    (broken.folder / "metrics.jsonl").write_text("no JSON")
+    (broken.folder / "metrics.jsonl").write_text("no JSON\n")
     lines: list[str] = []
     outcome = sweep([broken], toys, workers=1, say=lines.append)["lab"]
     assert outcome.status == "failed"

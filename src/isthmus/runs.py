@@ -187,9 +187,10 @@ class Run:
         return str(read_json(self.folder / "run.json")["data"]["fingerprint"])
 
     def history(self) -> list[dict[str, float]]:
-        """One dictionary an epoch: losses, rate, seconds."""
+        """One dictionary an epoch: losses, rate, seconds. A last line not written to its end does not count."""
         path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        whole = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in whole]
 
     def begin(self, settings: RunSettings, training: ImageSet) -> None:
         """Write what decides the run, and forget an unfinished earlier attempt."""

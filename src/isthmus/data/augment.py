@@ -64,9 +64,9 @@ def transform(images: Tensor, *, angle: Tensor, scale: Tensor, mirror: Tensor) -
     scale: (B,), above 1 enlarges. mirror: (B,) of bool. Returns: the same shape, dtype and device.
     """
     height, width = images.shape[-2:]
-    exact = torch.deg2rad(angle.double())
+    exact = torch.deg2rad(angle.cpu().double())  # some devices have no float64
     # Rounded, so that cos 90 degrees is 0 and a quarter turn meets the pixels.
-    cosine, sine = (wave.round(decimals=12).to(images.dtype)[:, None, None] for wave in (exact.cos(), exact.sin()))
+    cosine, sine = (wave.round(decimals=12).to(images)[:, None, None] for wave in (exact.cos(), exact.sin()))
     y = torch.arange(height, device=images.device, dtype=images.dtype)[None, :, None] - (height - 1) / 2
     x = torch.arange(width, device=images.device, dtype=images.dtype)[None, None, :] - (width - 1) / 2
     shrink = 1 / scale.to(images.dtype)[:, None, None]

@@ -52,7 +52,7 @@ def content_sum(folder: Path, files: Iterable[Path]) -> str:
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         sums = list(chain.from_iterable(pool.map(_file_sums, chunks)))
-    start = len(os.path.join(folder, ""))
+    start = 0 if folder == Path() else len(os.path.join(folder, ""))  # what lies in "." is not called "./name"
     names = [os.fsencode(os.fspath(path)[start:].replace(os.sep, "/")) for path in paths]
     lines = sorted(name + f" {digest}\n".encode() for name, digest in zip(names, sums, strict=True))
     return hashlib.sha256(b"".join(lines)).hexdigest()
@@ -96,7 +96,7 @@ class Entry:
 
     def write(self, images: ImageSet) -> None:
         """Keep these images, unless one of the files changed since it was hashed, or the disk does not let us."""
-        if images.images.nbytes > KEPT_BYTES or any(_state(path) != state for path, state in self.states):
+        if images.images.nbytes > KEPT_BYTES:
             return
         about = {
             "key": self.path.stem,
@@ -111,10 +111,12 @@ class Entry:
         if images.labels is not None:
             arrays["labels"] = images.labels
         try:
+            if any(_state(path) != state for path, state in self.states):
+                return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _write(self.path, arrays)
             _remove_oldest(self.path.parent)
-        except OSError:  # a full or read-only disk: the images are in memory, and that is what was asked for
+        except OSError:  # a file that went away, a full or read-only disk: the images are in memory, as was asked for
             return
 
 

@@ -24,6 +24,7 @@ from isthmus.data.files import IMAGE_NAMES, PARTED_NAMES, read_npz
 from isthmus.data.folders import find_images
 from isthmus.data.idx import find_mnist_files
 from isthmus.data.photographs import SUFFIXES, UnreadableImageError, decode, read_header
+from isthmus.data.tables import find_tables
 from isthmus.errors import DataError
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and ImageSet.grey
@@ -52,7 +53,7 @@ def load_pictures(source: str | Path, shape: tuple[int, int, int], *, resize: bo
         found = _from_arrays(images.images, images.name, shape, resize)
     elif path.is_file() and path.suffix.lower() in SUFFIXES:
         found = _from_files([path], path.parent, shape, resize)
-    elif path.is_dir() and not find_mnist_files(path):
+    elif path.is_dir() and not find_mnist_files(path) and find_tables(path) is None:
         found = _from_files(find_images(path), path, shape, resize)
     elif path.suffix.lower() == ".npz" and path.is_file():
         found = _from_arrays(_raw_images(path), path.stem, shape, resize)

@@ -33,7 +33,7 @@ _CHUNK = 1024  # lines parsed at once
 _LONGEST_HEADER = 2**24  # characters
 _SUFFIXES = (".csv", ".csv.gz")
 _PIXEL = re.compile(r"pixel(0|[1-9][0-9]{0,8})")
-_WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
+_WHOLE = re.compile(r"[+-]?[0-9]{1,4000}(\.0*)?")
 _PART = re.compile(r"(.*?)[-_. ]?(train|test)\.csv(\.gz)?", re.IGNORECASE)
 
 

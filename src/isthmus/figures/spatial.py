@@ -12,10 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from isthmus.figures.style import RULE, Panel, colour, panel
+from isthmus.figures.codes import MARKERS
+from isthmus.figures.style import PALETTE, RULE, Panel, colour, panel
 
 ANGLES = ((22, -60), (22, 30))  # elevation and azimuth of the stills, in degrees
-INSIDE = (0.005, 0.995)  # of each axis is shown at full size; what lies beyond is drawn at the edge of the window
+INSIDE = (
+    0.005,
+    0.995,
+)  # of each axis is shown at full size; what lies beyond is drawn at the edge of the scene and left out of the stills
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,14 @@ def stills(
     low, high = np.quantile(codes, INSIDE, axis=0)
     shown = ((codes >= low) & (codes <= high)).all(1)
     order = np.random.default_rng(0).permutation(np.flatnonzero(shown))
-    inks = np.array([colour(k) for k in range(len(classes))])[labels[order]]
+    signs = np.array(MARKERS)[labels[order] // len(PALETTE) % len(MARKERS)]
+    by_marker = {marker: order[signs == marker] for marker in MARKERS if (signs == marker).any()}
     with panel(7.0) as figure:
         for i, (elevation, azimuth) in enumerate(ANGLES):
             axes: Any = figure.add_subplot(2, 1, i + 1, projection="3d")
-            axes.scatter(*codes[order].T, s=9, c=inks, linewidths=0, depthshade=False)
+            for marker, at in by_marker.items():
+                inks = [colour(k) for k in labels[at]]
+                axes.scatter(*codes[at].T, s=9, c=inks, marker=marker, linewidths=0, depthshade=False)
             axes.view_init(elevation, azimuth)
             axes.set_box_aspect((1, 1, 0.8), zoom=0.98)
             axes.grid(False)
@@ -68,7 +75,10 @@ def stills(
                 axis.line.set_color(RULE)
                 axis.set_major_locator(MaxNLocator(4))
                 axis.set_tick_params(labelsize=7.5, pad=0)
-        handles = [Line2D([], [], linestyle="", marker="o", color=colour(k), label=c) for k, c in enumerate(classes)]
+        handles = [
+            Line2D([], [], linestyle="", marker=MARKERS[k // len(PALETTE) % len(MARKERS)], color=colour(k), label=c)
+            for k, c in enumerate(classes)
+        ]
         figure.legend(
             handles=handles,
             loc="outside lower center",
@@ -76,5 +86,5 @@ def stills(
             handletextpad=0.0,
             columnspacing=0.6,
         )
-    text = f"{title}: {len(codes)} codes of three numbers from two angles, coloured by class."
+    text = f"{title}: {len(order)} of {len(codes)} codes of three numbers from two angles, coloured by class."
     return Panel(name, figure, text)

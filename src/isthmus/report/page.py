@@ -42,7 +42,7 @@ class Derived:
 class Section:
     """One exercise on the page. `anchor` is its id; `asked` says what is to be done; `found` what the numbers say.
 
-    steps: a derivation, before the panels. scenes: points in space that a reader can turn, after them.
+    steps: a derivation, and scenes: points in space that a reader can turn; both stand before the panels.
     """
 
     anchor: str

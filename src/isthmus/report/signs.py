@@ -35,7 +35,7 @@ def signs_page(study: Study[SignsSettings], result: SignsResult) -> Page:
         found=findings.summary(result),
         facts=_facts(study, result),
         sections=sections,
-        tables=[_runs_table(result)],
+        tables=[_runs_table(study, result)],
         footer=[
             f"Made by Isthmus {made['isthmus']} with Python {made['python']}, torch {made['torch']}, numpy "
             f"{made['numpy']}. Exercises after sheet 06 of Machine Learning Essentials (Heidelberg, 2025)."
@@ -64,8 +64,7 @@ def _lead(study: Study[SignsSettings], result: SignsResult) -> list[str]:
     if study.settings.fast:
         lead.insert(
             0 if not drawn else 1,
-            "A fast run: every training had about a third of its updates, so the study reaches better figures "
-            "without --fast.",
+            "A fast run: every training had about a third of its updates.",
         )
     if result.duplicates:
         lead.append(
@@ -91,15 +90,16 @@ def _facts(study: Study[SignsSettings], result: SignsResult) -> dict[str, str]:
     return facts
 
 
-def _runs_table(result: SignsResult) -> Table:
+def _runs_table(study: Study[SignsSettings], result: SignsResult) -> Table:
     rows = [
         [name, f"{run.parameters:,}", f"{len(run.epochs)}", f"{run.best_epoch}", duration(run.seconds)]
         for name, run in result.runs.items()
     ]
     note = (
-        "Kept: the epoch best on the validation images, whose weights are used. Nothing was chosen on the test images. "
-        "Runs train side by side, one thread each, so their times add up to more than the study took."
+        "Kept: the epoch best on the validation images, whose weights are used. Nothing was chosen on the test images."
     )
+    if sum(run.seconds for run in result.runs.values()) > study.seconds:
+        note += " Runs were trained side by side, so their times add up to more than the study took."
     return Table("What was trained", ["run", "parameters", "epochs", "kept", "training"], rows, [note])
 
 
@@ -190,7 +190,7 @@ def _s2(study: Study[SignsSettings], result: SignsResult) -> Section:
             "test accuracy by class",
             classes,
             {found.best: (found.per_class, BLUE)},
-            lowest=float(max(0, np.floor(10 * found.per_class.min() - 0.5) / 10)),
+            lowest=float(max(0, np.floor(10 * np.nanmin(found.per_class) - 0.5) / 10)),
         ),
     ]
     if found.errors:

@@ -14,42 +14,41 @@ from isthmus.networks.apply import to_float
 from isthmus.report.page import Section, Table
 from isthmus.studies import findings_signs as findings
 from isthmus.studies.drawing import Drawn
-from isthmus.studies.findings import percent
+from isthmus.studies.findings import percent, times
 from isthmus.studies.signs import SignsResult
 from isthmus.studies.sizes import CODES, LINEAR_DIM, Traits
 
-KINDS = {"conv": "convolutional", "linear": "linear, trained", "pca": "exact PCA"}
+KINDS = {"conv": "convolutional", "linear": "linear, trained", "pca": "PCA"}
 NEAREST = 8  # drawn images shown beside the nearest training image
 ON_SHEET = 16
 
 
 def sizes_section(result: SignsResult) -> Section:
     """S3.1 and S3.2."""
-    found, classes = result.s3, list(result.data.classes)
-    first = {"original": found.examples, **found.reconstructed}
-    examples = {label: pictures[: len(classes)] for label, pictures in first.items()}
+    found = result.s3
+    examples = {"original": found.examples, **found.reconstructed}
     points = {
         "convolutional, test": ([*CODES.values()], [found.errors[n].test for n in CODES], BLUE, "o"),
         "convolutional, training": ([*CODES.values()], [found.errors[n].train for n in CODES], BLUE, "_"),
         "linear, trained": ([LINEAR_DIM], [found.linear.test], ORANGE, "s"),
     }
     panels = [
-        images.rows("S3-reconstructions", "a test image of each class and what is kept of it", classes, examples),
+        images.rows("S3-reconstructions", "test images and what is kept of them", found.shown, examples),
         curves.error_by_size("S3-sizes", "error against code size", [found.pca["train"], found.pca["test"]], points),
     ]
     for name, run in found.runs.items():
         optimum = found.optimum(CODES[name])
-        level = ("exact PCA (test)", math.nan if optimum is None else optimum)
+        level = (f"{found.pca_name} (test)", math.nan if optimum is None else optimum)
         title = f"{CODES[name]} numbers" + (", second seed" if name.endswith("b") else "")
         panels.append(curves.loss_curves(f"S3-loss-{name}", title, run.epochs, best=run.best_epoch, level=level))
     rows, strong = [], set()
     for i, (name, errors) in enumerate(found.errors.items()):
         optimum = found.optimum(CODES[name])
         label = f"{CODES[name]}" + (", second seed" if name.endswith("b") else "")
-        cells = ["", ""] if optimum is None else [f"{optimum:.5f}", f"{errors.test / optimum:.2f}"]
+        cells = ["", ""] if optimum is None else [f"{optimum:.5f}", f"{times(errors.test, optimum):.2f}"]
         rows.append([label, f"{errors.train:.5f}", f"{errors.test:.5f}", *cells])
         strong.add((i, 2 if optimum is None or errors.test < optimum else 3))
-    head = ["numbers in the code", "training error", "test error", "exact PCA, test", "error / PCA's"]
+    head = ["numbers in the code", "training error", "test error", f"{found.pca_name}, test", "error / PCA's"]
     pixels = int(np.prod(result.data.shape))
     note = (
         f"Error: mean squared per pixel, pixels in [0, 1]; times {pixels:,} it is the sum over pixels of the exercise. "
@@ -67,14 +66,14 @@ def linear_section(result: SignsResult) -> Section:
     """S3.3."""
     found = result.s3
     run = found.linear_run
-    level = ("exact PCA (training)", float(found.pca["train"][LINEAR_DIM]))
+    level = (f"{found.pca_name} (training)", float(found.pca["train"][LINEAR_DIM]))
     chosen = {name: found.reconstructed[name] for name in ("conv 10", "linear 10", "PCA 10")}
     panels = [
         curves.loss_curves("S3-loss-linear", "linear, 10 numbers", run.epochs, best=run.best_epoch, level=level),
         images.rows(
             "S3-linear-reconstructions",
             "10 numbers, three ways",
-            list(result.data.classes),
+            found.shown,
             {"original": found.examples, **chosen},
         ),
         images.signed("S3-components", "what each number of a linear code draws", found.components),
@@ -150,8 +149,12 @@ def clusters_section(result: SignsResult) -> Section:
         panels.append(images.rows(f"S3-pair-{i}", title, numbered, {k: x[:count] for k, x in shown.items()}))
     scene = spatial.scene("S3-scene", "The codes, to be turned", found.codes, found.labels, classes)
     rows = [
-        ["1-NN accuracy", *(percent(float(s), 0) for s in found.neighbours.per_class), percent(found.neighbours.mean)],
-        ["silhouette", *(f"{s:.2f}" for s in found.silhouette), f"{found.silhouette_mean:.2f}"],
+        [
+            "1-NN accuracy",
+            *("" if np.isnan(s) else percent(float(s), 0) for s in found.neighbours.per_class),
+            percent(found.neighbours.mean),
+        ],
+        ["silhouette", *("" if np.isnan(s) else f"{s:.2f}" for s in found.silhouette), f"{found.silhouette_mean:.2f}"],
     ]
     notes = [
         "1-NN: codes of the training images are the references, of the test images the queries. Silhouette (Rousseeuw "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,6 +94,8 @@ def run_study(
         settings = validate(kind.settings, merge(tree, parse_assignments(changes)))
         return settings, load_images(settings.data)
 
+    if data is None and resume and (folder / "study.toml").exists():
+        data = _begun_with(folder / "study.toml")
     settings, images, notes = _own_images(kind, read) if data is None else (*read(data), ())
     check_size(*images.shape[1:])
     kind.check(images)
@@ -130,6 +133,15 @@ def run_study(
         study.finish()
         study.say(f"done in {duration(study.seconds)}")
     return report, read_json(folder / "summary.json")
+
+
+def _begun_with(path: Path) -> str | None:
+    """The data of a study that was begun; None if its settings do not say, which is found later."""
+    try:
+        name = tomllib.loads(path.read_text(encoding="utf-8")).get("data", {}).get("name")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); start anew with --overwrite.") from error
+    return None if name is None else str(name)
 
 
 def _own_images(

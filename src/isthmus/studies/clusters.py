@@ -25,6 +25,7 @@ from isthmus.training.job import Trained
 PAIRS_SHOWN = 3
 EXAMPLES = 5  # images of each class of a confused pair
 PERMUTATIONS = 2000
+FEWEST = 5  # classes, whose 120 orders can be rare
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Clusters:
     """S3.4. codes (N, 3) of the validation and test images, none of them trained on, with labels (N,).
 
     neighbours: 1-NN of the test codes among the training codes. silhouette: (K,) over `codes`. separability: (K, K)
-    over `codes`. confused: the pairs least separable, worst first. numbers: None unless the classes are numbers.
+    over `codes`. confused: the pairs least separable, worst first. numbers: None unless the classes are numbers. Both
+    explanations are None where they cannot be tested.
     pixel_neighbours: 1-NN on the pixels, mean over the classes.
     """
 
@@ -62,7 +64,7 @@ class Clusters:
     separability: NDArray[np.float64]
     confused: tuple[Pair, ...]
     numbers: Explanation | None
-    pictures: Explanation
+    pictures: Explanation | None
 
     @property
     def silhouette_mean(self) -> float:
@@ -95,7 +97,7 @@ def measure_clusters(run: Trained, parts: Split, *, seed: int) -> Clusters:
         on_pixels.mean,
         silhouettes(unseen, labels, classes=classes),
         table,
-        _confused(table, parts),
+        _confused(table, labels, parts),
         None if apart is None else _explain(part, apart, generator),
         _explain(part, between, generator),
     )
@@ -108,16 +110,16 @@ def figures(found: Clusters) -> dict[str, float | None]:
         "S3.code3.silhouette": found.silhouette_mean,
         "S3.code3.separability": float(np.nanmean(found.separability)),
         "S3.pixels.1nn_mean": found.pixel_neighbours,
-        "S3.code3.pictures_correlation": found.pictures.correlation,
+        "S3.code3.pictures_correlation": None if found.pictures is None else found.pictures.correlation,
     }
     if found.numbers is not None:
         named["S3.code3.numbers_correlation"] = found.numbers.correlation
     return named
 
 
-def _confused(table: NDArray[np.float64], parts: Split) -> tuple[Pair, ...]:
+def _confused(table: NDArray[np.float64], labels: NDArray[np.int64], parts: Split) -> tuple[Pair, ...]:
     pairs = [(float(table[a, b]), a, b) for a, b in combinations(range(len(table)), 2) if np.isfinite(table[a, b])]
-    images, labels = parts.test.images, cast(NDArray[np.int64], parts.test.labels)
+    images = np.concatenate([parts.validation.images, parts.test.images])
     return tuple(
         Pair((a, b), share, (images[labels == a][:EXAMPLES], images[labels == b][:EXAMPLES]))
         for share, a, b in sorted(pairs)[:PAIRS_SHOWN]
@@ -131,13 +133,14 @@ def _as_numbers(classes: list[str]) -> NDArray[np.float64] | None:
 
 def _explain(
     separability: NDArray[np.float64], distance: NDArray[np.float64], generator: np.random.Generator
-) -> Explanation:
-    """Mantel's test (1967) with ranks: rows and columns of one table permuted together."""
+) -> Explanation | None:
+    """Mantel's test (1967) with ranks: rows and columns of one table permuted together; None if there is nothing to
+    compare, or so few classes that no order of them would be rare."""
     rows, columns = np.triu_indices(len(distance), 1)
     finite = np.isfinite(separability[rows, columns])
     rows, columns = rows[finite], columns[finite]
-    if len(rows) < 3 or np.ptp(distance[rows, columns]) == 0 or np.ptp(separability[rows, columns]) == 0:
-        return Explanation(0.0, 1.0)
+    if len(distance) < FEWEST or np.ptp(distance[rows, columns]) == 0 or np.ptp(separability[rows, columns]) == 0:
+        return None
     values = separability[rows, columns]
     observed = float(spearmanr(values, distance[rows, columns]).statistic)
     beyond = 0

@@ -15,23 +15,25 @@ NOISE = 1.96  # standard errors within which two shares may be one
 SURE = 0.05  # p-value below which a rank correlation is taken as real
 APART, MIXED = 0.95, 0.75  # accuracy of a plane from which two classes count as apart, or below which as mixed
 ORTHOGONAL = 0.01  # correlation below which the numbers of a code count as uncorrelated
-KINDS = {"conv": "the convolutional autoencoder", "linear": "the trained linear one", "pca": "exact PCA"}
+BESIDE_PCA = {"better": "beats", "level": "is level with", "worse": "loses to"}
+KINDS = {"conv": "the convolutional autoencoder", "linear": "the trained linear one", "pca": "PCA"}
 
 
 def summary(result: SignsResult) -> list[str]:
     """The three questions of the study in a sentence each."""
     found, sizes = result.s2, result.s3
-    beaten = [name for name in CODES if (best := sizes.optimum(CODES[name])) and sizes.errors[name].test < best]
-    lost = [name for name in CODES if (best := sizes.optimum(CODES[name])) and sizes.errors[name].test >= best]
     sentences = [
         f"The best of four learning rates, {found.best}, names {percent(found.test.value)} of the test images; a "
         f"stronger recipe names {percent(found.strong.mean)}, mean of {len(found.strong.test)} seeds."
     ]
-    if beaten:
-        text = f"The convolutional autoencoder beats exact PCA with {_numbers(beaten)}"
-        sentences.append(f"{text} and loses to it with {_numbers(lost)}." if lost else f"{text}.")
-    else:
-        sentences.append("The convolutional autoencoder loses to exact PCA at every size of the code tried.")
+    verdicts = {kind: [n for n in CODES if n != "10b" and sizes.against_pca(n) == kind] for kind in BESIDE_PCA}
+    listed = [
+        f"{words} {sizes.pca_name} with {_numbers(verdicts[kind])}"
+        for kind, words in BESIDE_PCA.items()
+        if verdicts[kind]
+    ]
+    if listed:
+        sentences.append(f"The convolutional autoencoder {enumerate_words(listed)}.")
     sentences.append(
         f"With three numbers an image, the nearest neighbour names {percent(result.s4.neighbours.mean)} of the test "
         f"images, and {percent(result.s4.pixel_neighbours)} on the pixels themselves; a guess {percent(result.chance)}."
@@ -53,12 +55,15 @@ def s2(result: SignsResult) -> list[str]:
     )
     if found.errors:
         off = found.counts * ~np.eye(len(found.counts), dtype=bool)
-        a, b = np.unravel_index(int(off.argmax()), off.shape)
         names = result.data.classes
-        sentences.append(
-            f"{found.errors} of {found.test.count} test images are wrong; the commonest mistake is {names[a]} read as "
-            f"{names[b]} ({off[a, b]} of {found.counts[a].sum()})."
+        most = [f"{names[a]} read as {names[b]}" for a, b in np.argwhere(off == off.max())]
+        which = (
+            "no mistake occurs twice"
+            if off.max() == 1
+            else f"the commonest mistake{'s are' if len(most) > 1 else ' is'} {enumerate_words(most)} "
+            f"({off.max()} times)"
         )
+        sentences.append(f"{found.errors} of {found.test.count} test images are wrong; {which}.")
     else:
         sentences.append("It gets no test image wrong.")
     gain = found.strong.mean - found.test.value
@@ -81,16 +86,14 @@ def s3_sizes(result: SignsResult) -> list[str]:
             sentences.append(f"There is no PCA with {CODES[name]} numbers: the training images have fewer directions.")
             continue
         ratio = times(found.errors[name].test, optimum)
-        within = abs(ratio - 1) <= found.spread
-        verdict = "no further apart than two seeds are" if within else ("PCA wins" if ratio > 1 else "PCA loses")
+        verdict = {"better": "PCA loses", "worse": "PCA wins", "level": "no further apart than two seeds are"}
         sentences.append(
             f"With {CODES[name]} numbers the test error is {found.errors[name].test:.5f} against {optimum:.5f} of PCA, "
-            f"{ratio:.2f} times it: {verdict}."
+            f"{ratio:.2f} times it: {verdict[found.against_pca(name) or 'level']}."
         )
     sentences.append(
-        f"The two runs with 10 numbers, alike but for the seed, differ by {percent(found.spread)} in test error: "
-        f"smaller "
-        f"differences between sizes say nothing."
+        f"The two runs with 10 numbers, alike but for the seed, differ by {percent(found.spread)} in test error; "
+        f"smaller differences between sizes say nothing."
     )
     worst = max(CODES, key=lambda name: times(found.errors[name].test, found.errors[name].train))
     ratio = times(found.errors[worst].test, found.errors[worst].train)
@@ -101,26 +104,33 @@ def s3_sizes(result: SignsResult) -> list[str]:
         f"Test over training error is largest with {_numbers([worst])}: {ratio:.2f}"
         + (f", where PCA has {pca:.2f}." if pca is not None else ".")
     )
-    if any((found.optimum(CODES[n]) or np.inf) < found.errors[n].test * (1 - found.spread) for n in CODES):
+    if any(found.against_pca(name) == "worse" for name in CODES):
         sentences.append(_why_pca_wins(result))
     return sentences
 
 
 def _why_pca_wins(result: SignsResult) -> str:
-    """Is it the new images (generalisation) or the training (optimisation) that PCA does better on?"""
+    """Is it the training images (optimisation) or new ones (generalisation) that PCA does better on?"""
     found = result.s3
-    name = max(CODES, key=lambda n: times(found.errors[n].test, found.optimum(CODES[n]) or np.inf))
-    train = times(found.errors[name].train, float(found.pca["train"][CODES[name]]))
-    where = (
-        "already on the training images: it is not that it generalises worse, but that this network, trained for so "
-        "many "
-        "epochs, does not reach the optimum that PCA is given exactly"
-        if train > 1
-        else "on new images only: it is better than PCA on those it was trained on, and overfits"
+    lost = [name for name in CODES if found.against_pca(name) == "worse"]
+    name = max(lost, key=lambda n: times(found.errors[n].test, float(found.pca["test"][CODES[n]])))
+    train, test = (
+        times(error, float(found.pca[part][CODES[name]]))
+        for part, error in (("train", found.errors[name].train), ("test", found.errors[name].test))
+    )
+    why = (
+        "better than PCA on the images it was trained on, and overfits"
+        if train <= 1
+        else "worse on the training images already, by as much or more: the network, trained for so many epochs, does "
+        "not reach the optimum that PCA is given exactly"
+        if test <= train
+        else "worse on the training images already, and loses more on new ones: it falls short of the optimum and "
+        "overfits"
     )
     return (
-        f"Where PCA wins most, with {_numbers([name])}, the network loses {where} (its training error is {train:.2f} "
-        f"times that of PCA)."
+        f"Where PCA wins most, with {_numbers([name])}, the network is {why} (its error is {train:.2f} times that of "
+        f"PCA "
+        f"on training images, {test:.2f} times on test images)."
     )
 
 
@@ -144,7 +154,9 @@ def s3_linear(result: SignsResult) -> list[str]:
         f"one, with {conv.parameters:,} parameters against {linear.parameters:,}."
     )
     ranked = sorted(KINDS, key=lambda kind: found.traits[kind].confidence, reverse=True)
-    listed = enumerate_words(f"{percent(found.traits[kind].confidence, 0)} for {KINDS[kind]}" for kind in ranked)
+    listed = enumerate_words(
+        f"{percent(found.traits[kind].confidence, 0)} for {_kind(result, kind)}" for kind in ranked
+    )
     sentences.append(
         f"Random codes from a Gaussian fitted to the codes are decoded to images of which the classifier is sure to "
         f"{listed} (mean of its largest probability)."
@@ -164,12 +176,7 @@ def s3_clusters(result: SignsResult) -> list[str]:
         f"A plane parts {apart} of {len(values)} pairs of classes with an accuracy of at least {percent(APART, 0)}, "
         f"and "
         f"{mixed} with less than {percent(MIXED, 0)}; the mean silhouette is {found.silhouette_mean:.2f}, positive for "
-        f"{positive} of {present} classes. "
-        + (
-            "The classes do not form separate clusters."
-            if found.silhouette_mean < 0.25 or apart < len(values) / 2
-            else "Most classes form clusters of their own."
-        ),
+        f"{positive} of {present} classes. " + _clustered(apart / max(len(values), 1), positive / max(present, 1)),
         f"1-NN in the code names {percent(found.neighbours.mean)} of the test images, on the pixels "
         f"{percent(found.pixel_neighbours)}, by chance {percent(result.chance)}.",
         "Least apart are "
@@ -180,8 +187,20 @@ def s3_clusters(result: SignsResult) -> list[str]:
     ]
     if found.numbers is not None:
         sentences.append(_explained(found.numbers, "neighbouring numbers", "the difference of the numbers they mean"))
-    sentences.append(_explained(found.pictures, "alike pictures", "the distance of their mean images"))
+    if found.pictures is not None:
+        sentences.append(_explained(found.pictures, "alike pictures", "the distance of their mean images"))
     return sentences
+
+
+def _clustered(apart: float, positive: float) -> str:
+    """Arguments: shares of pairs that a plane parts, and of classes with a positive silhouette."""
+    if apart > 0.5 and positive > 0.5:
+        return "Most classes form clusters of their own."
+    if apart > 0.5:
+        return "Planes part most classes, but few are clusters: they lie beside each other without a gap."
+    return (
+        "Some classes form clusters of their own." if positive > 0.5 else "Most classes form no clusters of their own."
+    )
 
 
 def s3_drawing(result: SignsResult) -> list[str]:
@@ -192,7 +211,7 @@ def s3_drawing(result: SignsResult) -> list[str]:
         f"Distances are Fréchet's between {first.size} drawn and {first.size} real images that were not trained on, in "
         f"the features of the classifier {first.extractor}; two such halves of real images are {first.floor:.1f} "
         f"apart, "
-        f"which no density can be expected to beat."
+        f"{_beside_floor(result)}."
     )
     for drawn in result.s5.codes.values():
         if drawn.judged:
@@ -206,6 +225,14 @@ def s3_drawing(result: SignsResult) -> list[str]:
             )
         sentences += [f"With {drawn.size} numbers, no {name}: {reason}" for name, reason in drawn.refused.items()]
     return sentences
+
+
+def _beside_floor(result: SignsResult) -> str:
+    distances = [judged.frechet for drawn in result.s5.codes.values() for judged in drawn.judged.values()]
+    if not distances:
+        return "and nothing could be drawn"
+    ratio = times(min(distances), result.s5.floor)
+    return f"the best drawn ones {ratio:.1f} times as far" if ratio > 1 else "and the best drawn ones are no farther"
 
 
 def _drawn(drawn: Drawn) -> str:
@@ -225,6 +252,10 @@ def _drawn(drawn: Drawn) -> str:
     )
 
 
+def _kind(result: SignsResult, kind: str) -> str:
+    return result.s3.pca_name if kind == "pca" else KINDS[kind]
+
+
 def _reading(rate: str, reading: Reading) -> str:
     if reading.run is None or reading.accuracy is None:
         done = len(reading.epochs)
@@ -232,8 +263,10 @@ def _reading(rate: str, reading: Reading) -> str:
     trained = reading.epochs[reading.run.best_epoch - 1]["train_accuracy"]
     texts = {
         "learns nothing": "learns nothing beyond a guess",
-        "unsteady": "the loss jumps up and down to the end: the rate is too high to settle",
-        "still falling": "still falling at the last epoch: more epochs would help",
+        "unsteady": "the loss jumps up and down: the rate is too high to settle",
+        "still falling": "still falling at the last epoch: more epochs may help",
+        "too short": "too few epochs to judge",
+        "gets worse": "ends worse than it was, on training images too",
         "overfits": f"overfits from epoch {(reading.since or 0) + 1} on: the validation loss rises, the training loss "
         "falls",
         "settled": "has settled: neither rising nor falling by much at the end",
@@ -261,4 +294,4 @@ def _explained(found: Explanation, what: str, distance: str) -> str:
         return f"{text}): classes are confused because of {what}, at least in part."
     if real:
         return f"{text}): the opposite of confusion by {what}."
-    return f"{text}, by permuting the classes): {what} do not explain the confusions."
+    return f"{text}, by permuting the classes): no sign that {what} explain the confusions."

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from isthmus.data.imageset import ImageSet, Split
-from isthmus.metrics import confusion, wilson_interval
+from isthmus.metrics import accuracy_per_class, confusion, wilson_interval
 from isthmus.networks.apply import classify
 from isthmus.networks.classifier import Classifier
 from isthmus.settings import ClassifierSettings, TrainingSettings
@@ -41,13 +41,17 @@ STRONG = TrainingSettings(
     contrast=0.2,
     brightness=0.2,
 )
-SHIFT = 0.08  # of the image's height, by which the stronger recipe moves its training images
+SHIFT = 0.08  # of the shorter side, by which the stronger recipe moves its training images
 FALLING = 0.05  # share of the whole fall of a loss that still happens in the last quarter of the epochs
 JUMP, JUMPS = 0.25, 2  # a rise of the validation loss from one epoch to the next, and how many make a run unsteady
 RISEN = 0.10  # share by which the validation loss ends above its least where a run overfits
 WRONG_SHOWN = 20
 
-Verdict = Literal["diverged", "learns nothing", "unsteady", "still falling", "overfits", "settled"]
+SHORT = 3  # epochs, below which curves say nothing
+
+Verdict = Literal[
+    "diverged", "too short", "learns nothing", "unsteady", "overfits", "gets worse", "still falling", "settled"
+]
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,8 @@ def measure_rates(
 
     Arguments: runs: by the rates in RATES, None where one diverged; histories: their epochs, diverged ones included.
     """
-    chance = 1 / len(np.unique(_labels(parts.validation)))
+    counted = np.bincount(_labels(parts.validation))
+    chance = float(counted.max() / counted.sum())  # of always naming the commonest class
     readings = {
         rate: read(float(rate), runs[rate], histories[rate], images=len(parts.validation), chance=chance)
         for rate in RATES
@@ -162,7 +167,7 @@ def measure_rates(
         _share(network, parts.validation),
         Share.of(int(counts.trace()), int(counts.sum())),
         counts,
-        counts.diagonal() / np.maximum(counts.sum(1), 1),
+        accuracy_per_class(torch.from_numpy(counts)).numpy(),
         wrong,
         Strong(
             strong,
@@ -177,10 +182,11 @@ def read(
 ) -> Reading:
     """What the curves of one run say.
 
-    learns nothing: its best validation accuracy is not above chance beyond doubt. unsteady: in the second half of the
-    epochs the validation loss twice rises by a quarter from one epoch to the next. overfits: the validation loss ends
-    a tenth above its least, while the training loss went on falling. still falling: a twentieth of
-    the fall of the validation loss since the first epoch happened in the last quarter. Else it has settled.
+    too short: fewer than 3 epochs. learns nothing: its best validation accuracy is not beyond doubt above `chance`.
+    unsteady: in the second half of the epochs the validation loss twice rises by a quarter from one epoch to the next,
+    and by a twentieth of its whole fall. overfits: the validation loss ends a tenth above its least, while the training
+    loss went on falling; gets worse: while that rose too. still falling: a twentieth of the fall of the validation loss
+    since the first epoch happened in the last quarter. Else it has settled.
     Arguments: images: how many validation images the accuracy is over.
     """
     kept = list(epochs)
@@ -190,14 +196,18 @@ def read(
     losses = np.array([epoch["validation_loss"] for epoch in kept])
     least = int(losses.argmin())
     quarter, later = max(1, len(losses) // 4), losses[len(losses) // 2 :]
+    fall = losses[0] - losses[least]
+    jumps = (later[1:] > (1 + JUMP) * later[:-1]) & (np.diff(later) > FALLING * fall)
     verdict: Verdict = "settled"
-    if wilson_interval(round(accuracy * images), images)[0] <= chance:
+    if len(losses) < SHORT:
+        verdict = "too short"
+    elif wilson_interval(round(accuracy * images), images)[0] <= chance:
         verdict = "learns nothing"
-    elif (later[1:] > (1 + JUMP) * later[:-1]).sum() >= JUMPS:
+    elif jumps.sum() >= JUMPS:
         verdict = "unsteady"
-    elif losses[-1] > (1 + RISEN) * losses[least] and kept[-1]["train_loss"] < kept[least]["train_loss"]:
-        verdict = "overfits"
-    elif len(losses) > quarter and losses[-1 - quarter] - losses[-1] > FALLING * max(losses[0] - losses[-1], 0):
+    elif losses[-1] > (1 + RISEN) * losses[least]:
+        verdict = "overfits" if kept[-1]["train_loss"] < kept[least]["train_loss"] else "gets worse"
+    elif losses[0] > losses[-1] and losses[-1 - quarter] - losses[-1] > FALLING * (losses[0] - losses[-1]):
         verdict = "still falling"
     return Reading(rate, run, kept, verdict, least + 1, accuracy)
 

@@ -34,6 +34,11 @@ def load_images(settings: DataSettings) -> ImageSet:
         raise InputError(f"The path {settings.name!r} is not UTF-8, which settings files need; rename it.") from error
     size = None if settings.height is None or settings.width is None else (settings.height, settings.width)
     images = load(settings.name, size=size, skip_bad=settings.skip_bad)
+    for name in images.classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"The class {name!r} has no UTF-8 name, which reports need; rename its folder.") from error
     return images.grey() if settings.grey else images
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from scipy.linalg import subspace_angles
 from torch import Tensor, nn
 
 from isthmus.data.imageset import ImageSet, Split
-from isthmus.latent.density import FullGaussian
 from isthmus.networks.apply import classify, decode, encode, reconstruct, to_float
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.pca import PrincipalComponents, principal_components
 from isthmus.settings import LabSettings, LinearSettings, TrainingSettings
+from isthmus.studies.findings import times
 from isthmus.studies.samples import examples_of, generator_of
 from isthmus.training.job import Trained
 from isthmus.training.loop import score
@@ -70,8 +70,9 @@ class Sizes:
     """S3.1 to S3.3.
 
     errors: by the names of CODES. pca: errors by number of components, from 0. examples: test images, one a class
-    (K, C, H, W); reconstructed: the same by each network. gap: training error of the linear autoencoder over that of
-    exact PCA, minus 1. angles: between the two subspaces in degrees, smallest first. components: of PCA and learnt,
+    (K, C, H, W), of at most ten classes, whose names are `shown`; reconstructed: the same by each network. gap:
+    training error of the linear autoencoder over that of exact PCA, minus 1. angles: between the two subspaces in
+    degrees, smallest first. components: of PCA and learnt,
     (D, C, H, W), unit length. traits: "conv", "linear", "pca", all with 10 numbers.
     """
 
@@ -82,6 +83,7 @@ class Sizes:
     pca: dict[str, NDArray[np.float64]]
     pca_exact: bool
     examples: Tensor
+    shown: tuple[str, ...]
     reconstructed: dict[str, Tensor]
     gap: float
     angles: NDArray[np.float64]
@@ -92,11 +94,25 @@ class Sizes:
         """Test error of PCA with so many components; None where the images have fewer directions."""
         return float(self.pca["test"][size]) if size < len(self.pca["test"]) else None
 
+    def against_pca(self, name: str) -> Literal["better", "worse", "level"] | None:
+        """Test error of a network, by the names of CODES, beside that of PCA of the same size: level if they differ by
+        no more than two seeds do. None where there is no such PCA."""
+        optimum = self.optimum(CODES[name])
+        if optimum is None:
+            return None
+        ratio = times(self.errors[name].test, optimum)
+        return "level" if abs(ratio - 1) <= self.spread else "better" if ratio < 1 else "worse"
+
+    @property
+    def pca_name(self) -> str:
+        """What to call PCA: it is exact unless images and pixels are too many."""
+        return "exact PCA" if self.pca_exact else "approximate PCA"
+
     @property
     def spread(self) -> float:
         """How far the two runs with 10 numbers lie apart on the test images, relative to the smaller error."""
         pair = (self.errors["10"].test, self.errors["10b"].test)
-        return max(pair) / min(pair) - 1
+        return times(max(pair), min(pair)) - 1
 
 
 def measure_sizes(runs: dict[str, Trained], linear: Trained, parts: Split, judge: Classifier, *, seed: int) -> Sizes:
@@ -107,7 +123,8 @@ def measure_sizes(runs: dict[str, Trained], linear: Trained, parts: Split, judge
     chosen = examples_of(parts.test)
     examples = to_float(torch.from_numpy(parts.test.images[chosen]))
     networks = {name: cast(Autoencoder, run.network) for name, run in runs.items()}
-    learnt, exact = cast(Autoencoder, linear.network), ten.autoencoder()
+    learnt = cast(Autoencoder, linear.network)
+    exact = ten.autoencoder().to(next(learnt.parameters()).device)
     shown = {f"conv {name}": network for name, network in networks.items()} | {"linear 10": learnt, "PCA 10": exact}
     errors = {name: _errors(network, parts) for name, network in networks.items()}
     pca = {name: optimum.errors(part).numpy() for name, part in (("train", parts.train), ("test", parts.test))}
@@ -126,8 +143,9 @@ def measure_sizes(runs: dict[str, Trained], linear: Trained, parts: Split, judge
         pca,
         optimum.exact,
         examples,
+        tuple(parts.test.classes[k] for k in cast(NDArray[np.int64], parts.test.labels)[chosen]),
         {name: reconstruct(network, parts.test.images[chosen]).clamp(0, 1) for name, network in shown.items()},
-        trained.train / float(pca["train"][LINEAR_DIM]) - 1,
+        times(trained.train, float(pca["train"][LINEAR_DIM])) - 1,
         angles,
         {"PCA": _pictures(ten, ten.components), "linear": _pictures(ten, _directions(learnt))},
         {name: _traits(network, seconds, parts, judge, seed=seed) for name, (network, seconds) in kinds.items()},
@@ -173,21 +191,28 @@ def _pictures(fitted: PrincipalComponents, directions: Tensor) -> Tensor:
 
 def _traits(network: Autoencoder, seconds: float | None, parts: Split, judge: Classifier, *, seed: int) -> Traits:
     codes = encode(network, parts.train.images)
-    correlation: NDArray[np.float64] = np.atleast_2d(np.corrcoef(codes.T))
+    with np.errstate(invalid="ignore"):  # of a number that never changes
+        correlation = np.asarray(np.nan_to_num(np.corrcoef(codes.T)))
     variances = codes.var(0)
-    generator = generator_of((seed, 6))
-    drawn = FullGaussian.fit(torch.from_numpy(codes)).sample(RANDOM_CODES, generator=generator)
-    samples = decode(network, drawn.float())
+    samples = decode(network, _random_codes(codes, seed=seed))
     return Traits(
         _errors(network, parts),
         sum(p.numel() for p in network.parameters()),
         seconds,
         _encoding(network, parts.train),
-        float(np.abs(correlation - np.eye(codes.shape[1])).max()),
+        float(np.abs(correlation[~np.eye(codes.shape[1], dtype=bool)]).max()),
         bool((np.diff(variances) <= 0).all()),
         float(classify(judge, samples).amax(1).mean()),
         samples[: len(examples_of(parts.test))],
     )
+
+
+def _random_codes(codes: NDArray[np.float32], *, seed: int) -> Tensor:
+    """Draws of a Gaussian with the mean and covariance of codes (N, D), which may span fewer than D dimensions."""
+    values, directions = np.linalg.eigh(np.cov(codes.T.astype(np.float64)))
+    root = torch.from_numpy(directions * np.sqrt(np.maximum(values, 0)))
+    noise = torch.randn(RANDOM_CODES, len(values), generator=generator_of((seed, 6)), dtype=torch.float64)
+    return (torch.from_numpy(codes.mean(0, dtype=np.float64)) + noise @ root.T).float()
 
 
 def _encoding(network: Autoencoder, images: ImageSet) -> float:

@@ -99,13 +99,14 @@ def sweep(
             costs[trial.name] = found
     longest_first = sorted((t for t in trials if t.name in costs), key=lambda t: -costs[t.name])
     threads = torch.get_num_threads()
-    count = (threads if device == "cpu" else 1) if workers is None else workers
-    count = min(count, len(longest_first))
+    asked = min((threads if device == "cpu" else 1) if workers is None else workers, len(trials))
+    share = max(1, threads // max(1, asked))  # the same for what is left of a sweep as for the whole
+    count = min(asked, len(longest_first))
     board = _Board(costs, progress)
     if count <= 1:
-        done = _here(longest_first, parts, device, board)
+        done = _here(longest_first, parts, device, board, share)
     else:
-        orders = Orders(partial(_work, device=device), max(1, threads // count), prepare)
+        orders = Orders(partial(_work, device=device), share, prepare)
         done = _beside(longest_first, parts, orders, count, board)
     with contextlib.closing(done):
         for trial, outcome in done:
@@ -241,11 +242,16 @@ class _Board:
 
 
 def _here(
-    trials: Sequence[Trial], parts: Split, device: str, board: _Board
+    trials: Sequence[Trial], parts: Split, device: str, board: _Board, threads: int
 ) -> Generator[tuple[Trial, Outcome], None, None]:
-    """One trial after another in this process, with all its threads."""
-    for trial in trials:
-        yield trial, Outcome(**run_trial(trial, parts, device=device, progress=partial(board.follow, trial)))
+    """One trial after another in this process, with so many of its threads."""
+    before = torch.get_num_threads()
+    try:
+        for trial in trials:
+            torch.set_num_threads(threads)
+            yield trial, Outcome(**run_trial(trial, parts, device=device, progress=partial(board.follow, trial)))
+    finally:
+        torch.set_num_threads(before)
 
 
 def _beside(
@@ -253,7 +259,7 @@ def _beside(
 ) -> Generator[tuple[Trial, Outcome], None, None]:
     """Several trials at a time, each in a process of its own."""
     for part in (parts.train, parts.validation, parts.test):
-        assert part.fingerprint  # computed here once, and carried along to the workers
+        _ = part.fingerprint  # computed here once, and carried along to the workers
 
     def follow(number: int, done: int, total: int, text: str) -> None:
         board.follow(trials[number], done, total, text)
