@@ -175,7 +175,7 @@ CATALOG = (
     Entry(
         "drawn-hands",
         "hands signing the digits, drawn from known finger states",
-        2_000,
+        1_000,
         (1, 64, 64),
         "drawn by Isthmus",
         read_drawn_hands,

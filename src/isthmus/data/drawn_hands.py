@@ -166,7 +166,7 @@ def random_factors(labels: ArrayLike, *, generator: np.random.Generator) -> Fact
 
 
 def hands_and_factors(
-    count: int = 2000, *, size: tuple[int, int] = (64, 64), seed: int = 0
+    count: int = 1000, *, size: tuple[int, int] = (64, 64), seed: int = 0
 ) -> tuple[ImageSet, Factors]:
     """The set of `drawn_hands`, and the factors that each of its images was drawn from."""
     if count < 1:
@@ -182,7 +182,7 @@ def hands_and_factors(
     return images, factors
 
 
-def drawn_hands(count: int = 2000, *, size: tuple[int, int] = (64, 64), seed: int = 0) -> ImageSet:
+def drawn_hands(count: int = 1000, *, size: tuple[int, int] = (64, 64), seed: int = 0) -> ImageSet:
     """Drawings of ten digit signs, as many of each sign as of any other within one.
 
     Image i depends on (size, seed) alone, so that a larger set begins with the images of a smaller one.

@@ -32,7 +32,7 @@ CODES = {"3": 3, "10": 10, "10b": 10, "100": 100, "250": 250}  # by the name of 
 MAIN = "10"
 LINEAR_DIM = 10
 CONV = LabSettings(width=16, halvings=4, code_relu=False, upsample="transposed")
-CONV_TRAINING = TrainingSettings(epochs=60, batch_size=32, learning_rate=1e-2, schedule="one-cycle")
+CONV_TRAINING = TrainingSettings(epochs=50, batch_size=32, learning_rate=1e-2, schedule="one-cycle")
 LINEAR = LinearSettings(latent_dim=LINEAR_DIM)
 LINEAR_TRAINING = TrainingSettings(epochs=400, batch_size=128, learning_rate=1e-2, schedule="one-cycle")
 RANDOM_CODES = 256  # drawn from a Gaussian fitted to the codes, decoded, and shown to the classifier
