@@ -179,8 +179,7 @@ def _by_size(result: DigitsResult) -> Table:
         rows.append([*row, *(findings.percent(kept) for kept in _kept(at.map))])
     notes = [
         "PSNR in dB. Fine-tuned: the encoder trained on noisy images, the decoder frozen. Converged: the gradient "
-        "fell to a "
-        "thousandth, or the objective by less than 1e-5 of itself in 5 steps."
+        "fell to a thousandth, or the objective by less than 1e-5 of itself in 5 steps."
     ]
     return Table("By the size of the code", head, rows, notes)
 

@@ -50,10 +50,8 @@ def _lead(study: Study[SignsSettings], result: SignsResult) -> list[str]:
     lead = [
         f"{len(result.data):,} {kind} {'drawings' if drawn else 'images'} of {height} x {width} pixels in "
         f"{len(result.data.classes)} classes, {result.data.name}: a classifier learns to tell them apart at four "
-        f"learning "
-        f"rates, and autoencoders squeeze them through codes of 3 to 250 numbers, beside exact PCA, the best any "
-        f"linear "
-        f"network can do."
+        f"learning rates, and autoencoders squeeze them through codes of 3 to 250 numbers, beside exact PCA, the "
+        f"best any linear network can do."
     ]
     if drawn:
         lead.insert(
@@ -153,9 +151,8 @@ def _s1_sizes(result: SignsResult) -> Section:
     ]
     head = ["layer", "kind", "output", "receptive field", "parameters", "multiply-adds"]
     note = (
-        "Receptive field: pixels of the image that one number of the output may depend on. `isthmus shapes` prints "
-        "this "
-        "table for any network or run; docs/convolution.md derives the formulas."
+        "Receptive field: pixels of the image that one number of the output may depend on. The command isthmus shapes "
+        "prints this table for any network or run; docs/convolution.md derives the formulas."
     )
     return Section(
         "S1.2",

@@ -112,9 +112,8 @@ def _traits(found: dict[str, Traits]) -> list[list[str]]:
 def _trait_notes() -> list[str]:
     return [
         "Random codes are drawn from a Gaussian fitted to the training codes; confidence is the largest class "
-        "probability "
-        "that the strongest classifier of S2 gives to their images, which says how far they look like one sign, not "
-        "whether they look real: S3.note measures that."
+        "probability that the strongest classifier of S2 gives to their images, which says how far they look like "
+        "one sign, not whether they look real: S3.note measures that."
     ]
 
 
@@ -165,8 +164,7 @@ def clusters_section(result: SignsResult) -> Section:
     table = Table("Three numbers, class by class", ["", *classes, "mean"], rows, notes)
     asked = (
         "Encode images with the code of three numbers and draw them, coloured by class. Are the classes apart? Where "
-        "they "
-        "are not, does that agree with the labels?"
+        "they are not, does that agree with the labels?"
     )
     return Section(
         "S3.4", "Clusters in three numbers", asked, findings.s3_clusters(result), panels, [table], scenes=[scene]

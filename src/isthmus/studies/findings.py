@@ -69,9 +69,8 @@ def d1(result: DigitsResult) -> list[str]:
         side = "above" if excess >= 0 else "below"
         ending = "still falling at the last epoch" if run.best_epoch == len(run.epochs) else "past its least by the end"
         sentences.append(
-            f"The validation loss of {TITLES[name]} is {percent(abs(excess))} {side} its training loss where it "
-            "was kept, "
-            f"and {ending}."
+            f"The validation loss of {TITLES[name]} is {percent(abs(excess))} {side} its training loss where it was "
+            f"kept, and {ending}."
         )
     return sentences
 
@@ -136,11 +135,10 @@ def d3(result: DigitsResult) -> list[str]:
     by_class = {c: s for c, s in zip(result.data.classes, clean.per_class, strict=True) if np.isfinite(s)}
     order = sorted(by_class, key=lambda label: by_class[label])
     sentences = [
-        f"In the lab's code the nearest neighbour names the right class of {percent(clean.mean)} of clean images "
-        "and of "
-        f"{percent(noisy.mean)} of noisy ones (means over classes), where chance is {percent(result.chance)}. "
-        "Easiest is "
-        f"{order[-1]} ({percent(by_class[order[-1]])}), hardest {order[0]} ({percent(by_class[order[0]])})."
+        f"In the lab's code the nearest neighbour names the right class of {percent(clean.mean)} of clean images and "
+        f"of {percent(noisy.mean)} of noisy ones (means over classes), where chance is {percent(result.chance)}. "
+        f"Easiest is {order[-1]} ({percent(by_class[order[-1]])}), hardest {order[0]} "
+        f"({percent(by_class[order[0]])})."
     ]
     if result.are_digits:
         published = np.array(PUBLISHED_1NN)
@@ -149,25 +147,22 @@ def d3(result: DigitsResult) -> list[str]:
         worst = int(off[f"lab.{nearer}"].argmax())
         nearest = min(off, key=lambda name: off[name].mean())
         sentences.append(
-            f"The published table has a mean of {percent(float(published.mean()))}. Digit by digit it differs from the "
-            f"lab's network by {100 * off['lab.clean'].mean():.0f} points on clean and by "
-            f"{100 * off['lab.noisy'].mean():.0f} points on noisy images: of the two, it resembles the {nearer} "
-            "case more, "
-            f"though digit {worst} differs by {100 * off[f'lab.{nearer}'][worst]:.0f}."
+            f"The published table has a mean of {percent(float(published.mean()))}. Digit by digit it differs from "
+            f"the lab's network by {100 * off['lab.clean'].mean():.0f} points on clean and by "
+            f"{100 * off['lab.noisy'].mean():.0f} points on noisy images: of the two, it resembles the {nearer} case "
+            f"more, though digit {worst} differs by {100 * off[f'lab.{nearer}'][worst]:.0f}."
         )
         if not nearest.startswith("lab"):
             name, _, kind = nearest.partition(".")
             sentences.append(
                 f"Nearest of all our conditions is {result.pca_name if name == 'pca' else TITLES[name]} on {kind} "
-                "images, "
-                f"{100 * off[nearest].mean():.0f} points away."
+                f"images, {100 * off[nearest].mean():.0f} points away."
             )
     strong, pca = result.d3["strong.clean"].mean, result.d3["pca.clean"].mean
     ratio = result.runs["strong"].parameters / result.runs["lab"].parameters
     sentences.append(
         f"The stronger network, also trained without labels, with as small a code but {ratio:.0f} times the "
-        "parameters, "
-        f"reaches {percent(strong)}; {result.pca_name} {percent(pca)}."
+        f"parameters, reaches {percent(strong)}; {result.pca_name} {percent(pca)}."
     )
     return sentences
 
@@ -269,8 +264,7 @@ def d6(result: DigitsResult) -> list[str]:
         sentences.append(
             f"The classifier of D4 finds the class of {percent(after)} of the restored images, {judged} "
             f"{'as' if judged == 'as many' else 'than'} of the noisy ones themselves ({percent(before)}); of clean "
-            "images "
-            f"sent through the same bottleneck it finds {percent(clean)}."
+            f"images sent through the same bottleneck it finds {percent(clean)}."
         )
     best = max(("pca", "lab", "strong"), key=lambda name: found.quality[name].psnr)
     sentences.append(

@@ -129,8 +129,7 @@ def _why_pca_wins(result: SignsResult) -> str:
     )
     return (
         f"Where PCA wins most, with {_numbers([name])}, the network is {why} (its error is {train:.2f} times that of "
-        f"PCA "
-        f"on training images, {test:.2f} times on test images)."
+        f"PCA on training images, {test:.2f} times on test images)."
     )
 
 
@@ -141,8 +140,7 @@ def s3_linear(result: SignsResult) -> list[str]:
     largest = float(found.angles[-1])
     sentences = [
         f"The linear autoencoder, trained by the same function, ends {percent(found.gap, 2)} above the exact optimum "
-        f"on "
-        f"the training images; its subspace differs from that of PCA by at most {largest:.1f}\u00b0.",
+        f"on the training images; its subspace differs from that of PCA by at most {largest:.1f}\u00b0.",
         f"The numbers of its code are {_orthogonal(linear.correlation)} and "
         f"{'happen to fall' if linear.ordered else 'do not fall'} in variance; those of PCA are "
         f"{_orthogonal(pca.correlation)} and fall by construction; those of the convolutional one are "
@@ -208,10 +206,9 @@ def s3_drawing(result: SignsResult) -> list[str]:
     sentences = [_drawn(drawn) for drawn in result.s5.codes.values()]
     first = result.s5.codes[SIZES[0]].yardstick
     sentences.append(
-        f"Distances are Fréchet's between {first.size} drawn and {first.size} real images that were not trained on, in "
-        f"the features of the classifier {first.extractor}; two such halves of real images are {first.floor:.1f} "
-        f"apart, "
-        f"{_beside_floor(result)}."
+        f"Distances are Fréchet's between {first.size} drawn and {first.size} real images that were not trained on, "
+        f"in the features of the classifier {first.extractor}; two such halves of real images are {first.floor:.1f} "
+        f"apart, {_beside_floor(result)}."
     )
     for drawn in result.s5.codes.values():
         if drawn.judged:

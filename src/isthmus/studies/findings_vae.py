@@ -44,9 +44,8 @@ def _code(result: DigitsResult, main: Reading) -> list[str]:
     lab, strong = result.d3["lab.clean"].mean, result.d3["strong.clean"].mean
     ours = main.neighbours.mean
     text += (
-        f"; the nearest neighbour in its code names the class of {percent(ours)}, in the lab's code of {percent(lab)} "
-        f"and "
-        f"in the stronger network's of {percent(strong)}."
+        f"; the nearest neighbour in its code names the class of {percent(ours)}, in the lab's code of "
+        f"{percent(lab)} and in the stronger network's of {percent(strong)}."
     )
     return [text]
 
@@ -103,10 +102,9 @@ def _aggregate(result: DigitsResult) -> list[str]:
     else:
         apart = "differ" if found.uneven > 2 * found.floor else "hardly differ"
     return [
-        f"All codes together {apart} from N(0, I): total variation {found.uneven:.2f} over cells of equal prior mass, "
-        f"where as many samples of the prior show {found.floor:.2f}. {percent(empty, 0)} of the prior's mass lies in "
-        f"cells "
-        f"without a code; of the cells of D5's grid it was {percent(before, 0)}."
+        f"All codes together {apart} from N(0, I): total variation {found.uneven:.2f} over cells of equal prior "
+        f"mass, where as many samples of the prior show {found.floor:.2f}. {percent(empty, 0)} of the prior's mass "
+        f"lies in cells without a code; of the cells of D5's grid it was {percent(before, 0)}."
     ]
 
 
@@ -122,10 +120,8 @@ def _gains(found: Restoration) -> list[str]:
     plain, tuned = (methods[name].quality.psnr for name in ("bottleneck", "noisy_encoder"))
     sentences = [
         f"With {MAIN} numbers MAP restores the noisy images to {reached:.1f} dB, {_by(reached - plain)} the "
-        f"bottleneck of "
-        f"the same network ({plain:.1f} dB) and {_by(reached - tuned)} the fairer opponent, whose encoder was "
-        f"fine-tuned "
-        f"on noisy images ({tuned:.1f} dB)."
+        f"bottleneck of the same network ({plain:.1f} dB) and {_by(reached - tuned)} the fairer opponent, whose "
+        f"encoder was fine-tuned on noisy images ({tuned:.1f} dB)."
     ]
     ahead = [name for name, m in methods.items() if m.quality.psnr > reached + CLOSE]
     if ahead:
