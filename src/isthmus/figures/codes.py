@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
@@ -48,19 +49,7 @@ def scatter(
             for k, (x, y) in _apart(codes, labels).items():
                 style: dict[str, Any] = {"fontsize": 12, "fontweight": "bold", "color": INK, "path_effects": halo}
                 axes.text(x, y, classes[k], ha="center", va="center", **style)
-            handles = [
-                Line2D(
-                    [], [], linestyle="", marker=MARKERS[(k // len(PALETTE)) % len(MARKERS)], color=colour(k), label=c
-                )
-                for k, c in enumerate(classes)
-            ]
-            figure.legend(
-                handles=handles,
-                loc="outside lower center",
-                ncols=min(len(classes), 10),
-                handletextpad=0.0,
-                columnspacing=0.6,
-            )
+            class_legend(figure, classes)
         toggle = ""
         if stds is not None:
             shown = np.linspace(0, len(codes) - 1, min(len(codes), ELLIPSES)).round().astype(int)
@@ -76,6 +65,16 @@ def scatter(
         axes.set_ylim(*_window(codes[:, 1]))
     text = f"{title}: {len(codes)} codes of test images, a thousandth at each end of an axis left out."
     return Panel(name, figure, text, toggle)
+
+
+def class_legend(figure: Figure, classes: Sequence[str]) -> None:
+    """Name every class with its colour and sign below the figure."""
+    handles = [
+        Line2D([], [], linestyle="", marker=MARKERS[k // len(PALETTE) % len(MARKERS)], color=colour(k), label=name)
+        for k, name in enumerate(classes)
+    ]
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(classes), 10)}
+    figure.legend(handles=handles, handletextpad=0.0, columnspacing=0.6, **place)
 
 
 def marginals(name: str, title: str, codes: NDArray[np.floating]) -> Panel:

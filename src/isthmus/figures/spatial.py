@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from isthmus.figures.codes import MARKERS
+from isthmus.figures.codes import MARKERS, class_legend
 from isthmus.figures.style import PALETTE, RULE, Panel, colour, panel
 
 ANGLES = ((22, -60), (22, 30))  # elevation and azimuth of the stills, in degrees
@@ -75,16 +74,6 @@ def stills(
                 axis.line.set_color(RULE)
                 axis.set_major_locator(MaxNLocator(4))
                 axis.set_tick_params(labelsize=7.5, pad=0)
-        handles = [
-            Line2D([], [], linestyle="", marker=MARKERS[k // len(PALETTE) % len(MARKERS)], color=colour(k), label=c)
-            for k, c in enumerate(classes)
-        ]
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=min(len(classes), 10),
-            handletextpad=0.0,
-            columnspacing=0.6,
-        )
+        class_legend(figure, classes)
     text = f"{title}: {len(order)} of {len(codes)} codes of three numbers from two angles, coloured by class."
     return Panel(name, figure, text)
