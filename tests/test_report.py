@@ -1,12 +1,8 @@
-"""The report: complete, self-contained, and in a real browser neither wider than a telephone nor hungry for the "
-"network."""
+"""The report: complete, self-contained, and in a real browser neither wider than a telephone nor hungry for network."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +12,7 @@ import pytest
 import torch
 from matplotlib.text import Text
 
+from browser import browser
 from command_line import PROMISED
 from isthmus.data.imageset import ImageSet
 from isthmus.figures import codes, curves, images
@@ -98,45 +95,18 @@ def test_pictures_lie_beside_the_page(study: tuple[Path, dict[str, float]]) -> N
     assert not [name for name in names if name.startswith(".")]
 
 
-def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("ISTHMUS_REQUIRE_BROWSER"):
-            pytest.fail("ISTHMUS_REQUIRE_BROWSER is set and there is no Chromium")
-        pytest.skip("needs Chromium")
-    return found
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
 def test_page_is_never_wider_than_the_window(study: tuple[Path, dict[str, float]], tmp_path: Path, width: int) -> None:
-    """The page in a frame of this width: what a browser lays out, measured by the browser."""
-    page = (study[0] / "report.html").read_text()
-    probe = """<script>addEventListener("load", () => {
-      const root = document.documentElement, late = performance.getEntriesByType("resource");
-      const svgs = [...document.querySelectorAll(".panels svg")].filter(s => s.getBoundingClientRect().width < 200);
-      const asked = late.filter(e => !e.name.startsWith("data:")).length;
-      parent.postMessage([root.scrollWidth, root.clientWidth, svgs.length, asked].join(" "), "*");
-    })</script>"""
-    (tmp_path / "inner.html").write_text(page.replace("</body>", probe + "</body>"))
-    outer = f"""<!doctype html><body><pre id="measured">none</pre>
-      <script>
-        addEventListener("message", e => document.getElementById("measured").textContent = "measured " + e.data)
-      </script>
-      <iframe style="border:0;width:{width}px;height:900px" src="inner.html"></iframe>"""
-    (tmp_path / "outer.html").write_text(outer)
-    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", "--virtual-time-budget=8000"]
-    command += ["--allow-file-access-from-files", "--dump-dom", (tmp_path / "outer.html").as_uri()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    measured = re.search(r"measured (\d+) (\d+) (\d+) (\d+)", result.stdout)
-    assert measured, result.stderr[-2000:]
-    scroll, client, tiny, requests = map(int, measured.groups())
-    assert width - 20 <= client <= width  # less a scroll bar
-    assert scroll <= client
-    assert tiny == 0
-    assert requests == 0
+    with browser(tmp_path / "profile") as tab:
+        tab.open((study[0] / "report.html").as_uri(), width=width)
+        client = tab.ask("document.documentElement.clientWidth")
+        assert width - 20 <= client <= width  # less a scroll bar
+        assert tab.ask("document.documentElement.scrollWidth") <= client
+        widths = tab.ask("[...document.querySelectorAll('.panels svg')].map(s => s.getBoundingClientRect().width)")
+        assert min(widths) >= 200
+        asked = tab.ask("performance.getEntriesByType('resource').map(e => e.name)")
+        assert [name for name in asked if not name.startswith("data:")] == []
 
 
 def test_texts_are_escaped() -> None:
@@ -217,21 +187,16 @@ def test_what_a_page_toggles_is_hidden_at_first_and_not_in_the_files() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("box", "shown"), [("", "none"), ("checked", "inline")])
-def test_a_checked_box_shows_what_it_says(tmp_path: Path, box: str, shown: str) -> None:
+def test_a_checked_box_shows_what_it_says(tmp_path: Path) -> None:
     spots = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     drawn = codes.scatter("t", "means", spots, None, (), stds=np.full((50, 2), 0.3, np.float32))
-    text = render(Page("t", [], [], {}, [Section("D7", "t", "a", ["f"], [drawn])]))
-    report = """<script>addEventListener("load", () => {
-      const style = getComputedStyle(document.querySelector("svg .toggled"));
-      document.title = "display " + style.display;
-    })</script></body>"""
-    text = text.replace('type="checkbox"', f'type="checkbox" {box}').replace("</body>", report)
-    (tmp_path / "page.html").write_text(text)
-    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    command += ["--virtual-time-budget=3000", "--dump-dom", (tmp_path / "page.html").as_uri()]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
-    assert f"<title>display {shown}</title>" in found
+    (tmp_path / "page.html").write_text(render(Page("t", [], [], {}, [Section("D7", "t", "a", ["f"], [drawn])])))
+    display = "getComputedStyle(document.querySelector('svg .toggled')).display"
+    with browser(tmp_path / "profile") as tab:
+        tab.open((tmp_path / "page.html").as_uri())
+        assert tab.ask(display) == "none"
+        tab.ask("document.querySelector('input[type=checkbox]').click()")
+        assert tab.ask(display) == "inline"
 
 
 def test_nothing_in_a_figure_is_cut_off() -> None:
