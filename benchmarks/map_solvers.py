@@ -23,7 +23,7 @@ from isthmus.cli.console import Console
 from isthmus.cli.options import prepare_process
 from isthmus.data.catalog import load
 from isthmus.data.degrade import add_noise
-from isthmus.data.imageset import split
+from isthmus.data.split import split
 from isthmus.inverse.map import restore
 from isthmus.metrics import psnr
 from isthmus.networks.apply import to_float

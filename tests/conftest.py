@@ -12,7 +12,8 @@ import torch
 
 from command_line import STARTED, Caller, toy
 from isthmus.data.catalog import load
-from isthmus.data.imageset import ImageSet, Split, split
+from isthmus.data.imageset import ImageSet, Split
+from isthmus.data.split import split
 
 
 @pytest.fixture(autouse=True)

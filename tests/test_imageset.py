@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from isthmus.data.imageset import ImageSet, split
+from isthmus.data.imageset import ImageSet
+from isthmus.data.split import split
 from isthmus.errors import DataError
 
 

@@ -19,6 +19,7 @@ ORDER = [
     "metrics",
     "data.arrays",
     "data.imageset",
+    "data.split",
     "data.idx",
     "data.photographs",
     "data.cache",

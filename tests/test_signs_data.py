@@ -25,7 +25,8 @@ from isthmus.data import cache, catalog, download, folders
 from isthmus.data.catalog import load
 from isthmus.data.download import Archive, obtain_folder
 from isthmus.data.files import load_path
-from isthmus.data.imageset import ImageSet, split
+from isthmus.data.imageset import ImageSet
+from isthmus.data.split import split
 from isthmus.errors import DataError
 
 DATA = os.environ.get("ISTHMUS_DATA")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from isthmus.data.drawn_hands import NOTE, drawn_hands
-from isthmus.data.imageset import ImageSet, split
+from isthmus.data.imageset import ImageSet
+from isthmus.data.split import split
 from isthmus.errors import DataError, DivergedError, InputError, TrainingFailedError
 from isthmus.figures import images, spatial
 from isthmus.figures.style import files

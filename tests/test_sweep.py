@@ -18,7 +18,8 @@ import torch
 
 from command_line import toy, wait_until
 from isthmus.data.catalog import load
-from isthmus.data.imageset import Split, split
+from isthmus.data.imageset import Split
+from isthmus.data.split import split
 from isthmus.errors import InputError
 from isthmus.runs import Run
 from isthmus.settings import (
@@ -252,7 +253,7 @@ import multiprocessing, signal, sys
 from pathlib import Path
 import test_sweep
 from isthmus.data.catalog import load
-from isthmus.data.imageset import split
+from isthmus.data.split import split
 from isthmus.training.sweep import sweep
 
 def terminate(number, frame):

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "ImageSet": "isthmus.data.imageset",
-    "split": "isthmus.data.imageset",
+    "split": "isthmus.data.split",
     "load": "isthmus.data.catalog",
     "Autoencoder": "isthmus.networks.autoencoder",
     "lab": "isthmus.networks.autoencoder",
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from isthmus.data.catalog import load
     from isthmus.data.degrade import Mask, add_noise, blur, low_resolution
     from isthmus.data.drawn_hands import drawn_hands
-    from isthmus.data.imageset import ImageSet, split
+    from isthmus.data.imageset import ImageSet
+    from isthmus.data.split import split
     from isthmus.inverse.map import restore
     from isthmus.latent.density import FullGaussian, GaussianMixture, Histogram, Kernel, StandardNormal, fit_density
     from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong

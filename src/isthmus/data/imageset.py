@@ -1,11 +1,12 @@
 """An ImageSet: N images of one size in memory, with labels or without.
 
-    images  (N, C, H, W)  uint8, 0 to 255, or float32 in [0, 1]; C is 1 (grey) or 3 (RGB)
+    images  (N, C, H, W)  uint8, 0 to 255, or floats in [0, 1]; C is 1 (grey) or 3 (RGB)
     labels  (N,)          int64, 0 to K - 1, or None
     classes K names       () when there are no labels
 
-Whatever was read, from an IDX file or a folder of photographs, looks like this afterwards. A set is never
-changed in place: each method returns a new one, and the fingerprint is computed once.
+Whatever was read, from an IDX file or a folder of photographs, looks like this afterwards; what was read is uint8 or
+float32, and float64 is for rows of numbers, (N, 1, 1, D). A set is never changed in place: each method returns a new
+one, and the fingerprint is computed once.
 """
 
 import hashlib
@@ -18,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import train_test_split  # type: ignore[import-untyped, unused-ignore]
 from torch.nn import functional as F
 
 from isthmus.data.arrays import (
@@ -33,7 +33,6 @@ from isthmus.data.arrays import (
 from isthmus.errors import DataError
 
 CHUNK_VALUES = 2**24  # values worked on at once: 64 MiB as float32
-FEWEST, FEWEST_PER_CLASS = 10, 3  # images that can be split in three
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ class ImageSet:
     """N images of one size, and what is known about them.
 
     Arguments:
-        images: (N, C, H, W), uint8 or float32 in [0, 1], C of 1 or 3. labels: (N,) int64, or None.
+        images: (N, C, H, W), uint8, or float32 or float64 in [0, 1], C of 1 or 3. labels: (N,) int64, or None.
         classes: the K class names, () without labels. name: what the report calls the set.
         published_test: the last so many images are a published test set.
         notes: sentences on what a reader converted or left out; the report shows them.
@@ -151,21 +150,11 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 (hex) over shape, type, pixels, labels and class names; only equal sets share it."""
-        head = [self.images.shape, self.images.dtype.name, self.labels is not None, self.classes]
-        digest = hashlib.sha256(json.dumps(head).encode())
-        digest.update(np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data)
-        if self.labels is not None:
-            digest.update(np.ascontiguousarray(self.labels, "<i8").data)
-        return digest.hexdigest()
+        return fingerprint_of(self.images, self.labels, self.classes)
 
     def image_hashes(self) -> NDArray[np.uint64]:
         """(N,) one 8-byte BLAKE2b per image, over its pixels: equal images have equal hashes."""
-        raw = np.ascontiguousarray(self.images, self.images.dtype.newbyteorder("<")).data.cast("B")
-        step = len(raw) // len(self)
-        hashes = [
-            hashlib.blake2b(raw[start : start + step], digest_size=8).digest() for start in range(0, len(raw), step)
-        ]
-        return np.frombuffer(b"".join(hashes), "<u8").astype(np.uint64)
+        return hashes_of(self.images)
 
     def count_shared(self, hashes: NDArray[np.uint64]) -> int:
         """How many of these images are among those of `hashes` (another set's `image_hashes()`)."""
@@ -201,67 +190,19 @@ class Split:
     test: ImageSet
 
 
-def split(images: ImageSet, *, seed: int = 0) -> Split:
-    """Divide a set into training, validation and test images, each shuffled, by (images, seed) alone.
-
-    A published test set stays the test set, and a sixth of the rest is for validation: MNIST gives
-    50,000 / 10,000 / 10,000. Otherwise 70 / 15 / 15. A labelled set is stratified: every part has nearly
-    the same share of each class, and at least one image of it.
-
-    Raises: DataError for fewer than 10 images, or fewer than 3 of a class, to divide.
-
-    >>> parts = split(ImageSet.from_arrays(np.zeros((20, 8, 8)), [0, 1] * 10))
-    >>> len(parts.train), len(parts.validation), len(parts.test)
-    (14, 3, 3)
-    """
-    open_count = len(images) - images.published_test
-    rest = np.arange(open_count)
-    _check_enough(images, rest)
-    if images.published_test:
-        test = np.random.default_rng(seed).permutation(np.arange(open_count, len(images)))
-        share = 1 / 6
-    else:
-        share = 0.15
-        rest, test = _divide(images, rest, round(share * open_count), seed)
-    train, validation = _divide(images, rest, round(share * open_count), seed)
-    return Split(images.take(train), images.take(validation), images.take(test))
-
-
-def _divide(
-    images: ImageSet, indices: NDArray[np.int64], size: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Shuffle `indices` into two; the second has `size` of them, and never fewer than there are classes."""
-    labels = None if images.labels is None else images.labels[indices]
+def fingerprint_of(images: Pixels, labels: Labels | None, classes: Sequence[str]) -> str:
+    """sha256 (hex) over shape, type, pixels, labels and class names."""
+    head = [images.shape, images.dtype.name, labels is not None, classes]
+    digest = hashlib.sha256(json.dumps(head).encode())
+    digest.update(np.ascontiguousarray(images, images.dtype.newbyteorder("<")).data)
     if labels is not None:
-        size = max(size, len(np.unique(labels)))
-    state = np.random.RandomState(np.random.MT19937(seed))  # unlike a bare number, takes a seed of any size
-    first, second = train_test_split(indices, test_size=size, random_state=state, stratify=labels)
-    if images.labels is not None:
-        # In proportion, 3 images among hundreds round to none: swap one with one of the largest class.
-        for label in np.setdiff1d(images.labels[first], images.labels[second]):
-            rare = np.argmax(images.labels[first] == label)
-            common = np.argmax(images.labels[second] == np.bincount(images.labels[second]).argmax())
-            first[rare], second[common] = second[common], first[rare]
-    return first, second
+        digest.update(np.ascontiguousarray(labels, "<i8").data)
+    return digest.hexdigest()
 
 
-def _check_enough(images: ImageSet, indices: NDArray[np.int64]) -> None:
-    if len(indices) < FEWEST:
-        raise DataError(
-            f"{images.name} has {len(indices)} images to divide into training, validation and test; "
-            f"at least {FEWEST} are needed: add images"
-        )
-    if images.labels is None:
-        return
-    present, counts = np.unique(images.labels[indices], return_counts=True)
-    rare = [
-        f"{images.classes[label]!r} has {count}"
-        for label, count in zip(present, counts, strict=True)
-        if count < FEWEST_PER_CLASS
-    ]
-    if rare:
-        raise DataError(
-            f"{images.name} has classes too small to divide into training, validation and test: "
-            f"{', '.join(rare[:5])}; at least {FEWEST_PER_CLASS} images a class are needed: "
-            "add images, or remove the class"
-        )
+def hashes_of(images: Pixels) -> NDArray[np.uint64]:
+    """(N,) one 8-byte BLAKE2b per image, over its pixels."""
+    raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).data.cast("B")
+    step = len(raw) // len(images)
+    hashes = [hashlib.blake2b(raw[start : start + step], digest_size=8).digest() for start in range(0, len(raw), step)]
+    return np.frombuffer(b"".join(hashes), "<u8").astype(np.uint64)

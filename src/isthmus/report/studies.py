@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data.catalog import entries
-from isthmus.data.imageset import ImageSet, split
+from isthmus.data.imageset import ImageSet
+from isthmus.data.split import split
 from isthmus.errors import DataError, InputError
 from isthmus.networks.catalog import build
 from isthmus.networks.convolution import check_size

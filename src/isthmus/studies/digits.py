@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from isthmus.data.imageset import ImageSet, Split, split
+from isthmus.data.imageset import ImageSet, Split
+from isthmus.data.split import split
 from isthmus.inverse.bottleneck import Quality, quality, restore
 from isthmus.latent.manifold import Grid, grid, middle, walk
 from isthmus.latent.neighbours import NeighbourAccuracy, neighbour_accuracy

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from isthmus.data.imageset import ImageSet, Split, split
+from isthmus.data.imageset import ImageSet, Split
+from isthmus.data.split import split
 from isthmus.errors import DivergedError, InputError
 from isthmus.networks.convolution import most_halvings
 from isthmus.networks.shapes import LayerRow, layer_table

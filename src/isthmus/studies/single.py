@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from isthmus.data.catalog import load
-from isthmus.data.imageset import ImageSet, split
+from isthmus.data.imageset import ImageSet
+from isthmus.data.split import split
 from isthmus.errors import InputError
 from isthmus.latent.separability import clipping
 from isthmus.networks.apply import encode

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from isthmus.data.arrays import Pixels
 from isthmus.data.augment import augment
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
@@ -70,7 +71,7 @@ def train(
     the images have no labels and the network learns from labels.
 
     >>> from isthmus.data.catalog import load
-    >>> from isthmus.data.imageset import split
+    >>> from isthmus.data.split import split
     >>> from isthmus.networks.autoencoder import linear
     >>> parts = split(load("mnist-5k"))
     >>> history = train(linear(parts.train.shape), parts.train, parts.validation, TrainingSettings(epochs=1))
@@ -80,7 +81,7 @@ def train(
     if corrupt is None and settings.noise:
         corrupt = _noise(settings.noise)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    _check_likelihood(network, training)
+    _check_likelihood(network, training.images, training.name)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     still = _freeze(network, settings)
     frozen = [parameter for parameter in learning if not parameter.requires_grad]
@@ -92,7 +93,7 @@ def train(
     }
     batches = ranges(len(images), settings.batch_size)
     steps = settings.epochs * len(batches)
-    optimizer = _optimizer(network, settings)
+    optimizer = make_optimizer(network, settings)
     schedule = _schedule(optimizer, settings, steps)
 
     epochs: list[dict[str, float]] = []
@@ -112,14 +113,10 @@ def train(
             still.eval()
             for step, (begin, end) in enumerate(batches):
                 index = order[begin:end]
-                clean = augment(to_float(images[index]), settings, generator=noise_generator)
-                given = clean if corrupt is None else corrupt(clean, noise_generator)
-                given = given.contiguous(memory_format=torch.channels_last)
-                loss = network.loss(given, clean if targets is None else targets[index])
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                losses[step] = loss.detach()
+                labels = None if targets is None else targets[index]
+                losses[step] = update(
+                    network, images[index], labels, optimizer, settings, corrupt=corrupt, generator=noise_generator
+                )
                 rates.append(optimizer.param_groups[0]["lr"])
                 if schedule is not None:
                     schedule.step()
@@ -159,6 +156,73 @@ def train(
         network.load_state_dict(best)
         network.eval()
     return History(epochs, best_epoch, seconds, stopped_early=len(epochs) < settings.epochs)
+
+
+def update(
+    network: Network,
+    images: Tensor,
+    labels: Tensor | None,
+    optimizer: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    *,
+    corrupt: Corrupt | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """One step of the optimizer on a batch (B, C, H, W): its loss before the step, a scalar that stays on the device.
+
+    Arguments: labels: (B,), or None where the clean images are the target. The others are those of `train`.
+    """
+    clean = augment(to_float(images), settings, generator=generator)
+    given = clean if corrupt is None else corrupt(clean, generator)
+    given = given.contiguous(memory_format=torch.channels_last)
+    loss = network.loss(given, clean if labels is None else labels)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def one_pass(
+    network: Network,
+    images: Tensor,
+    labels: Tensor | None,
+    optimizer: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    number: int,
+) -> float:
+    """Go over images once, with an optimizer that is kept from pass to pass; nothing is scored. The mean loss.
+
+    Arguments: images: (N, C, H, W), at least 2. labels: (N,), or None where the images are the target. seed, number:
+    of the pass, decide the order and what is drawn.
+    Raises: DivergedError as `train`, counting the steps of this pass; InputError if the likelihood does not fit.
+    """
+    _check_likelihood(network, images.numpy(), "X")
+    place = next(network.parameters()).device
+    images, labels = images.to(place), None if labels is None else labels.to(place)
+    corrupt = _noise(settings.noise) if settings.noise else None
+    generator = _generator(seed, number, 1)
+    order = torch.randperm(len(images), generator=_generator(seed, number, 0)).to(place)
+    network.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_generator(seed, number, 3).initial_seed())  # dropout draws from the global state
+        losses = [
+            update(
+                network,
+                images[order[begin:end]],
+                None if labels is None else labels[order[begin:end]],
+                optimizer,
+                settings,
+                corrupt=corrupt,
+                generator=generator,
+            )
+            for begin, end in ranges(len(images), settings.batch_size)
+        ]
+    network.eval()
+    found = torch.stack(losses).tolist()
+    _check_finite(found, [settings.learning_rate] * len(found), first_step=1)
+    return float(np.mean(found))
 
 
 def scored_images(training: ImageSet, validation: ImageSet) -> int:
@@ -222,14 +286,14 @@ def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def _check_likelihood(network: Network, training: ImageSet) -> None:
+def _check_likelihood(network: Network, images: Pixels, name: str) -> None:
     """Raises: InputError if images are not binary and the network takes them for draws of a Bernoulli."""
     if not isinstance(network, VAE) or network.likelihood != "bernoulli":
         return
-    top = 255 if training.images.dtype == np.uint8 else 1
-    if not bool(((training.images == 0) | (training.images == top)).all()):
+    top = 255 if images.dtype == np.uint8 else 1
+    if not bool(((images == 0) | (images == top)).all()):
         raise InputError(
-            f"{training.name} has grey values, which no Bernoulli likelihood draws; threshold the "
+            f"{name} has grey values, which no Bernoulli likelihood draws; threshold the "
             "images, or use model.likelihood=gaussian."
         )
 
@@ -246,7 +310,8 @@ def _freeze(network: Network, settings: TrainingSettings) -> nn.Module:
     return network.decoder
 
 
-def _optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
+def make_optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimizer that the settings name, over all parameters that are not frozen."""
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return kind(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
