@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -37,18 +36,13 @@ def ssim(images: Tensor, targets: Tensor, *, window: int = 11, sigma: float = 1.
     Arguments: (B, C, H, W) twice, H and W above half the window. Returns: (B,), at most 1.
     Raises: ValueError if the images are too small to be mirrored.
     """
-    border = window // 2
-    if min(images.shape[-2:]) <= border:
-        raise ValueError(f"ssim needs sides of more than {border} pixels, got {tuple(images.shape[-2:])}.")
-    offsets = torch.arange(window, dtype=images.dtype, device=images.device) - (window - 1) / 2
-    profile = torch.exp(-(offsets**2) / (2 * sigma**2))
-    kernel = torch.outer(profile, profile) / profile.sum() ** 2
-    channels = images.shape[1]
+    if min(images.shape[-2:]) <= window // 2:
+        raise ValueError(f"ssim needs sides of more than {window // 2} pixels, got {tuple(images.shape[-2:])}.")
+    rows, columns = (_mirrored_window(side, window, sigma).to(images) for side in images.shape[-2:])
 
     def blur(x: Tensor) -> Tensor:
-        return F.conv2d(x, kernel.expand(channels, 1, -1, -1), groups=channels)
+        return rows @ x @ columns.T
 
-    images, targets = (F.pad(x, (border,) * 4, mode="reflect") for x in (images, targets))
     mu_x, mu_y = blur(images), blur(targets)
     var_x = blur(images * images) - mu_x**2
     var_y = blur(targets * targets) - mu_y**2
@@ -56,6 +50,17 @@ def ssim(images: Tensor, targets: Tensor, *, window: int = 11, sigma: float = 1.
     c1, c2 = 0.01**2, 0.03**2
     index = ((2 * mu_x * mu_y + c1) * (2 * cov + c2)) / ((mu_x**2 + mu_y**2 + c1) * (var_x + var_y + c2))
     return index.flatten(1).mean(1)
+
+
+def _mirrored_window(side: int, window: int, sigma: float) -> Tensor:
+    """The matrix that takes the mean of a line under a Gaussian window around every pixel: (side, side) float64."""
+    offsets = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
+    profile = torch.exp(-(offsets**2) / (2 * sigma**2))
+    places = torch.arange(side)[:, None] + torch.arange(window) - window // 2
+    mirrored = side - 1 - (side - 1 - places.abs()).abs()
+    return torch.zeros(side, side, dtype=torch.float64).scatter_add_(
+        1, mirrored, (profile / profile.sum()).expand(side, -1)
+    )
 
 
 def confusion(predicted: Tensor, labels: Tensor, *, classes: int) -> Tensor:
