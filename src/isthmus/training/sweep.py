@@ -14,7 +14,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,25 +89,22 @@ def sweep(
     """
     _check(trials, workers)
     outcomes: dict[str, Outcome] = {}
-    costs: dict[str, float] = {}
     for trial in trials:
-        found = _look(trial, parts)
-        if isinstance(found, Outcome):
+        found = _outcome_before(trial, parts)
+        if found is not None:
             outcomes[trial.name] = found
             _tell(say, trial, found, before=True)
-        else:
-            costs[trial.name] = found
-    longest_first = sorted((t for t in trials if t.name in costs), key=lambda t: -costs[t.name])
+    left = [trial for trial in trials if trial.name not in outcomes]
     threads = torch.get_num_threads()
     asked = min((threads if device == "cpu" else 1) if workers is None else workers, len(trials))
     share = max(1, threads // max(1, asked))  # the same for what is left of a sweep as for the whole
-    count = min(asked, len(longest_first))
-    board = _Board(costs, progress)
+    count = min(asked, len(left))
+    board = _Board(left, parts, progress)
     if count <= 1:
-        done = _here(longest_first, parts, device, board, share)
+        done = _here([left[i] for i in board.longest_first()], parts, device, board, share)
     else:
         orders = Orders(partial(_work, device=device), share, prepare)
-        done = _beside(longest_first, parts, orders, count, board)
+        done = _beside(left, parts, orders, count, board)
     with contextlib.closing(done):
         for trial, outcome in done:
             outcomes[trial.name] = outcome
@@ -174,15 +171,22 @@ def _check(trials: Sequence[Trial], workers: int | None) -> None:
             )
 
 
-def _look(trial: Trial, parts: Split) -> Outcome | float:
-    """The outcome of a trial that is done or cannot be begun; what it will cost where there is work to do."""
+def _outcome_before(trial: Trial, parts: Split) -> Outcome | None:
+    """The outcome of a trial that is done or cannot be begun; None where there is work to do."""
     run = Run(trial.folder)
     try:
-        if run.finished or _has_diverged(run, trial, parts):
-            return Outcome(**run_trial(trial, parts))
-        return cost(trial.settings, parts.train)
+        done = run.finished or _has_diverged(run, trial, parts)
     except IsthmusError as error:
         return Outcome(**_failure(str(error)))
+    return Outcome(**run_trial(trial, parts)) if done else None
+
+
+def _cost_or_nothing(trial: Trial, parts: Split) -> float:
+    """`cost`; 0 of a trial whose network cannot be built, which its worker finds out in no time."""
+    try:
+        return cost(trial.settings, parts.train)
+    except IsthmusError:
+        return 0.0
 
 
 def _has_diverged(run: Run, trial: Trial, parts: Split) -> bool:
@@ -227,16 +231,27 @@ def _tell(say: Say | None, trial: Trial, outcome: Outcome, *, before: bool = Fal
 class _Board:
     """How far all trials are together, each weighted by its cost; one that diverged or failed is done as well."""
 
-    costs: dict[str, float]
+    trials: Sequence[Trial]
+    parts: Split
     progress: Progress | None
     shares: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def costs(self) -> dict[str, float]:
+        """By name; counted when first asked for, while worker processes start."""
+        return {trial.name: _cost_or_nothing(trial, self.parts) for trial in self.trials}
+
+    def longest_first(self) -> list[int]:
+        """The positions of the trials in the order in which they are to be done."""
+        return sorted(range(len(self.trials)), key=lambda i: -self.costs[self.trials[i].name])
 
     def follow(self, trial: Trial, done: int, total: int, text: str) -> None:
         self.shares[trial.name] = done / total
         if self.progress is None:
             return
         ended = sum(share == 1 for share in self.shares.values())
-        reached = sum(self.costs[name] * share for name, share in self.shares.items()) / sum(self.costs.values())
+        whole = sum(self.costs.values()) or 1.0
+        reached = sum(self.costs[name] * share for name, share in self.shares.items()) / whole
         line = f"{ended} of {len(self.costs)} done; {trial.name}: {text}"
         self.progress(round(PARTS_OF_PROGRESS * reached), PARTS_OF_PROGRESS, line)
 
@@ -258,13 +273,17 @@ def _beside(
     trials: Sequence[Trial], parts: Split, orders: Orders, count: int, board: _Board
 ) -> Generator[tuple[Trial, Outcome], None, None]:
     """Several trials at a time, each in a process of its own."""
-    for part in (parts.train, parts.validation, parts.test):
-        _ = part.fingerprint  # computed here once, and carried along to the workers
+
+    def order() -> list[int]:
+        for part in (parts.train, parts.validation, parts.test):
+            _ = part.fingerprint  # computed here once, and carried along to the workers
+        return board.longest_first()
 
     def follow(number: int, done: int, total: int, text: str) -> None:
         board.follow(trials[number], done, total, text)
 
-    with contextlib.closing(in_processes(orders, trials, parts, workers=count, follow=follow)) as results:
+    work = in_processes(orders, trials, parts, workers=count, follow=follow, order=order)
+    with contextlib.closing(work) as results:
         for number, result in results:
             trial = trials[number]
             yield trial, _of_the_dead(trial, result) if isinstance(result, Died) else Outcome(**result)

@@ -53,18 +53,27 @@ class Orders:
 
 
 def in_processes(
-    orders: Orders, jobs: Sequence[Any], shared: Any, *, workers: int, follow: Callable[[int, int, int, str], None]
+    orders: Orders,
+    jobs: Sequence[Any],
+    shared: Any,
+    *,
+    workers: int,
+    follow: Callable[[int, int, int, str], None],
+    order: Callable[[], Sequence[int]] | None = None,
 ) -> Generator[tuple[int, Any], None, None]:
-    """Do `jobs` in this order, as many at a time as there are `workers`; each result comes when it is there.
+    """Do `jobs`, as many at a time as there are `workers`; each result comes when it is there.
 
-    Arguments: follow: called with (number of the job, steps done, steps in all, text), a few times a second.
+    Arguments: follow: called with (number of the job, steps done, steps in all, text), a few times a second. order:
+    gives the numbers of all jobs in the order in which to do them; called while the workers start, which takes seconds.
     Yields: (number of the job, result or Died). When the generator is closed, or left by an exception, the workers end:
     each is interrupted as by Ctrl-C, and killed if it has not ended within `PATIENCE` seconds.
     """
-    crew = _Crew(orders, jobs, shared)
+    crew = _Crew(orders, jobs)
     try:
-        for _ in range(min(workers, len(jobs))):
-            crew.hire()
+        beginners = [crew.start() for _ in range(min(workers, len(jobs)))]
+        crew.plan(shared, range(len(jobs)) if order is None else order())
+        for beginner in beginners:
+            crew.assign(beginner)
         while crew.workers:
             for pipe in connection.wait(list(crew.workers)):
                 worker = crew.workers[cast(Pipe, pipe)]
@@ -77,7 +86,7 @@ def in_processes(
                     yield job, content
                 elif kind == "died":
                     if crew.waiting:
-                        crew.hire()
+                        crew.assign(crew.start())
                     yield worker.job, Died(content)
     finally:
         crew.dismiss()
@@ -87,29 +96,38 @@ def in_processes(
 class _Worker:
     process: SpawnProcess
     pipe: Pipe
-    job: int
+    job: int = -1
     ready: bool = False
 
 
 class _Crew:
     """The workers that live, and the numbers of the jobs that wait."""
 
-    def __init__(self, orders: Orders, jobs: Sequence[Any], shared: Any):
+    def __init__(self, orders: Orders, jobs: Sequence[Any]):
         self.orders, self.jobs = orders, jobs
-        self.shared = ForkingPickler.dumps(shared)
         self.workers: dict[Pipe, _Worker] = {}
         self.leaving: list[SpawnProcess] = []
-        self.waiting = deque(range(len(jobs)))
+        self.waiting: deque[int] = deque()
 
-    def hire(self) -> None:
-        """Start a worker for the next job."""
+    def plan(self, shared: Any, order: Sequence[int]) -> None:
+        """Note what every worker gets, and which jobs wait in which order."""
+        self.shared = ForkingPickler.dumps(shared)
+        self.waiting.extend(order)
+
+    def assign(self, worker: _Worker) -> None:
+        """Keep the next job for a worker that has just been started."""
+        worker.job = self.waiting.popleft()
+
+    def start(self) -> _Worker:
+        """Start a worker, which will say when it is ready."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, self.orders), daemon=True)
         with _deaf_to_interrupts():
             process.start()
         theirs.close()
-        self.workers[ours] = _Worker(process, ours, self.waiting.popleft())
+        self.workers[ours] = _Worker(process, ours)
+        return self.workers[ours]
 
     def hear(self, worker: _Worker) -> tuple[str, Any]:
         """The next message of a worker, ("died", how) if there will be none."""
