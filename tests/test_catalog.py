@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from isthmus.data import catalog, download
-from isthmus.data.catalog import entries, load
+from isthmus.data.catalog import entries, load, load_images
 from isthmus.data.idx import MNIST_FILES
 from isthmus.errors import DataError
 
@@ -323,6 +324,43 @@ def test_a_name_wins_over_a_folder_called_the_same_and_says_so(small):
     assert images.notes == ("mnist is the catalogue's set; ./mnist, which also exists, was not read.",)
     refused("4 images but 2 labels", "./mnist")
     refused("4 images but 2 labels", Path("mnist"))
+
+
+def photographs(folder, sizes, *, grey=False):
+    """PNG files of these (height, width), by class a and b in turn."""
+    for i, (height, width) in enumerate(sizes):
+        (folder / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = np.full((height, width) if grey else (height, width, 3), 10 * i, np.uint8)
+        Image.fromarray(pixels).save(folder / "ab"[i % 2] / f"{i}.png")
+
+
+def test_load_images_gives_one_array_of_photographs_of_any_size(tmp_path):
+    photographs(tmp_path / "small", [(40, 30), (40, 30), (90, 50), (20, 80)])
+    assert load_images(tmp_path / "small").shape == (4, 40, 30, 3)
+    assert load_images(tmp_path / "small").dtype == np.uint8
+    assert load_images(tmp_path / "small", size=(20, 24)).shape == (4, 20, 24, 3)
+    assert load_images(str(tmp_path / "small"), grey=True).shape == (4, 40, 30)
+    photographs(tmp_path / "large", [(600, 800), (600, 800), (500, 500)])
+    assert load_images(tmp_path / "large").shape == (3, 96, 128, 3)
+    photographs(tmp_path / "grey", [(200, 100)] * 3, grey=True)
+    assert load_images(tmp_path / "grey").shape == (3, 128, 64)
+
+
+def test_load_images_gives_the_names_of_classes(tmp_path):
+    photographs(tmp_path, [(40, 30)] * 4)
+    images, names = load_images(tmp_path, return_labels=True)
+    assert [int(image[0, 0, 0]) for image in images] == [0, 20, 10, 30]
+    assert names.tolist() == ["a", "a", "b", "b"]
+    with pytest.raises(DataError, match="a has no labels to return: put each class into a folder of its own"):
+        load_images(tmp_path / "a", return_labels=True)
+
+
+def test_load_images_leaves_arrays_as_they_are(tmp_path):
+    large = np.zeros((2, 200, 150), np.uint8)
+    np.savez(tmp_path / "large.npz", images=large)
+    assert load_images(tmp_path / "large.npz").shape == large.shape
+    with pytest.raises(DataError, match="neither a set of the catalogue nor a file"):
+        load_images("nothing-here")
 
 
 def test_the_table_tells_the_truth_about_embedded_sets():

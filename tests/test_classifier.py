@@ -38,6 +38,19 @@ def test_the_strong_recipe_has_four_blocks_and_a_hidden_layer() -> None:
     assert channels == [16, 32, 64, 128]
 
 
+def test_a_perceptron_is_linear_layers_alone() -> None:
+    network = classifier((1, 1, 7), classes=3, architecture="mlp", hidden=(20, 10), dropout=0.2)
+    assert kinds(network) == ["Flatten", *["Linear", "ReLU", "Dropout"] * 2, "Linear"]
+    assert [layer.out_features for layer in network.layers if isinstance(layer, nn.Linear)] == [20, 10, 3]
+    assert kinds(classifier((1, 1, 7), classes=3, architecture="mlp")) == ["Flatten", "Linear"]
+
+
+def test_one_number_and_several_are_sizes_of_hidden_layers() -> None:
+    one, two = classifier((1, 16, 16), classes=2, hidden=9), classifier((1, 16, 16), classes=2, hidden=(9, 5))
+    assert kinds(one)[-6:] == ["Flatten", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert kinds(two)[-9:] == ["Flatten", "Dropout", *["Linear", "ReLU", "Dropout"] * 2, "Linear"]
+
+
 def test_without_batch_norm_convolutions_have_a_bias() -> None:
     network = classifier((1, 32, 32), classes=10, batch_norm=False)
     assert kinds(network) == [*["Conv2d", "MaxPool2d", "ReLU"] * 3, "Flatten", "Dropout", "Linear"]

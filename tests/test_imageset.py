@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from isthmus.data.imageset import ImageSet
-from isthmus.data.split import split
+from isthmus.data.split import hold_out, split
 from isthmus.errors import DataError
 
 
@@ -282,7 +282,7 @@ def test_a_class_without_images_does_not_hinder_a_split():
         (lambda: ImageSet.from_arrays(np.zeros((0, 8, 8))), "there are no images"),
         (lambda: ImageSet.from_arrays(np.zeros((3, 0, 8))), "hold no pixels"),
         (lambda: ImageSet.from_arrays(np.zeros((3, 8, 8), int)), r"images are int64; .*astype\('uint8'\)"),
-        (lambda: ImageSet(np.zeros((3, 1, 8, 8)), None), "images are float64; needed is uint8"),
+        (lambda: ImageSet(np.zeros((3, 1, 8, 8), np.float16), None), "images are float16; needed is uint8"),
         (lambda: ImageSet.from_arrays(np.full((3, 8, 8), np.nan)), "NaN or infinite"),
         (lambda: ImageSet.from_arrays(np.full((3, 8, 8), np.inf)), "NaN or infinite"),
         (lambda: ImageSet.from_arrays(np.full((3, 8, 8), 255.0)), "floats from 255 to 255; .* divide by"),
@@ -309,3 +309,37 @@ def test_a_class_without_images_does_not_hinder_a_split():
 def test_errors_say_what_was_found_and_what_is_needed(make, words):
     with pytest.raises(DataError, match=words):
         make()
+
+
+def test_float64_is_kept_where_a_set_is_made_directly_and_cast_where_it_is_taken_from_arrays() -> None:
+    rows = np.random.default_rng(0).random((5, 1, 1, 7))
+    images = ImageSet(rows, None)
+    assert images.images.dtype == np.float64
+    assert images.take([1, 2]).images.dtype == np.float64
+    assert ImageSet.from_arrays(rows).images.dtype == np.float32
+    with pytest.raises(DataError, match=r"floats from .* to .*; needed is \[0, 1\]"):
+        ImageSet(2 * rows, None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "held"), [((20, 20), 0.1, (2, 2)), ((3, 30), 0.1, (0, 3)), ((1, 9), 0.9, (0, 8))]
+)
+def test_hold_out_takes_a_share_of_each_class_and_never_all(
+    counts: tuple[int, int], share: float, held: tuple[int, int]
+) -> None:
+    labels = np.repeat([0, 1], counts)
+    images = ImageSet.from_arrays(
+        np.arange(len(labels), dtype=np.uint8)[:, None, None] * np.ones((1, 4, 4), np.uint8), labels
+    )
+    training, validation = hold_out(images, share, seed=3)
+    assert tuple(np.bincount(validation.labels, minlength=2)) == held
+    both = np.concatenate([training.images, validation.images])[:, 0, 0, 0]
+    assert sorted(both) == list(range(len(labels)))
+
+
+def test_hold_out_gives_all_images_twice_where_none_can_be_spared() -> None:
+    images = ImageSet.from_arrays(np.zeros((4, 4, 4)))
+    for share in (0.0, 0.1):
+        assert all(part is images for part in hold_out(images, share))
+    training, validation = hold_out(images, 0.99)
+    assert (len(training), len(validation)) == (2, 2)

@@ -16,6 +16,7 @@ ROOT = Path(isthmus.__file__).parent
 ORDER = [
     "errors",
     "settings",
+    "display",
     "metrics",
     "data.arrays",
     "data.imageset",

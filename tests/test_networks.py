@@ -18,7 +18,15 @@ from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
 from isthmus.networks.catalog import build
 from isthmus.networks.classifier import classifier
 from isthmus.networks.convolution import UpsampleConv2d, down_block, most_halvings
-from isthmus.settings import ClassifierSettings, LabSettings
+from isthmus.settings import (
+    ClassifierSettings,
+    DenoiserSettings,
+    LabSettings,
+    LinearSettings,
+    ModelSettings,
+    StrongSettings,
+    VAESettings,
+)
 
 
 def gradients(loss: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -102,12 +110,47 @@ def test_code_is_not_negative_behind_a_relu() -> None:
     assert lab((1, 32, 32), code_relu=False, latent_dim=8).encode(images).min() < 0
 
 
-@pytest.mark.parametrize("build_network", [lab, strong, linear])
-def test_sizes_out_of_range_are_refused(build_network: object) -> None:
+CONVOLUTIONAL = [LabSettings(), VAESettings(), DenoiserSettings(), ClassifierSettings()]
+PERCEPTRONS = [
+    StrongSettings(latent_dim=3, hidden=(8, 6)),
+    LinearSettings(latent_dim=3),
+    VAESettings(latent_dim=3, architecture="mlp", hidden=(8,)),
+    DenoiserSettings(architecture="mlp", hidden=(8, 6)),
+    ClassifierSettings(architecture="mlp", hidden=(8, 6)),
+    ClassifierSettings(architecture="mlp"),
+]
+
+
+@pytest.mark.parametrize("settings", CONVOLUTIONAL, ids=lambda settings: settings.name)
+def test_convolutions_refuse_sizes_out_of_range(settings: ModelSettings) -> None:
     with pytest.raises(InputError, match=r"15 x 40 cannot be halved enough: both sides must be at least 16"):
-        build_network((1, 15, 40))  # type: ignore[operator]
+        build(settings, (1, 15, 40), classes=3)
     with pytest.raises(InputError, match=r"40 x 257 are too large: both sides may have at most 256"):
-        build_network((1, 40, 257))  # type: ignore[operator]
+        build(settings, (1, 40, 257), classes=3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (3, 5, 2), (1, 300, 4)])
+@pytest.mark.parametrize("settings", PERCEPTRONS, ids=lambda settings: settings.name)
+def test_perceptrons_take_any_size_and_gradients_reach_every_parameter(
+    settings: ModelSettings, shape: tuple[int, int, int]
+) -> None:
+    network = build(settings, shape, classes=3).double()
+    images = torch.rand(9, *shape, dtype=torch.float64)
+    target = torch.arange(9) % 3 if network.target == "labels" else images
+    network.loss(images, target).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.dtype == torch.float64, name
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    if network.target == "images":
+        assert network.eval()(images).shape == images.shape
+
+
+def test_a_perceptron_learns_from_a_batch_of_two() -> None:
+    rows = torch.rand(2, 1, 1, 5)
+    for settings in PERCEPTRONS:
+        network = build(settings, (1, 1, 5), classes=3)
+        assert network.loss(rows, torch.tensor([0, 2]) if network.target == "labels" else rows).isfinite()
 
 
 def test_other_shapes_than_the_networks_own_are_refused() -> None:

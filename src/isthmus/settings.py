@@ -75,24 +75,28 @@ class VAESettings(Settings):
 
 
 class DenoiserSettings(Settings):
-    """The network trained to denoise."""
+    """The network trained to denoise. `width` belongs to the convolutional architecture, `hidden` to the mlp."""
 
     name: Literal["denoiser"] = "denoiser"
+    architecture: Literal["convolutional", "mlp"] = "convolutional"
     width: int = Field(default=16, gt=0, le=1024)
+    hidden: tuple[Annotated[int, Field(gt=0, le=16384)], ...] = Field(default=(256, 256), min_length=1)
 
 
 class ClassifierSettings(Settings):
-    """The convolutional classifier.
+    """The classifier.
 
-    `blocks` of convolution and pooling halve the image as many times. `hidden` is the size of a layer between them
-    and the scores, 0 for none. `standardise` brings each image to mean 0 and standard deviation 1 first.
+    `blocks` of convolution and pooling halve the image as many times; they, `width` and `batch_norm` belong to the
+    convolutional architecture. `hidden` is the size of a layer between them, or in the mlp the pixels, and the scores:
+    0 for none, or several sizes. `standardise` brings each image to mean 0 and standard deviation 1 first.
     """
 
     name: Literal["classifier"] = "classifier"
+    architecture: Literal["convolutional", "mlp"] = "convolutional"
     width: int = Field(default=16, gt=0, le=1024)
     blocks: int = Field(default=3, gt=0, le=8)
     batch_norm: bool = True
-    hidden: int = Field(default=0, ge=0, le=16384)
+    hidden: Annotated[int, Field(ge=0, le=16384)] | tuple[Annotated[int, Field(gt=0, le=16384)], ...] = 0
     standardise: bool = False
     dropout: float = Field(default=0.0, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

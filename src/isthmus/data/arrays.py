@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from isthmus.errors import DataError
 
-Pixels: TypeAlias = NDArray[np.uint8 | np.float32]
+Pixels: TypeAlias = NDArray[np.uint8 | np.float32 | np.float64]
 Labels: TypeAlias = NDArray[np.int64]
 
 CHANNELS = (1, 3)
 MOST_CLASSES = 2**16  # larger integer labels are identifiers, not class numbers
 
 
-def check_images(images: Pixels) -> None:
-    """Raise DataError unless `images` is (N, C, H, W), uint8 or float32 in [0, 1], with C of 1 or 3."""
+def check_images(images: Pixels, *, low: float = 0.0, high: float = 1.0) -> None:
+    """Raise DataError unless `images` is (N, C, H, W), uint8 or floats in [low, high], with C of 1 or 3."""
     if images.ndim != 4 or (images.shape[1] not in CHANNELS and images.size):
         raise DataError(
             f"images have shape {images.shape}; needed is (N, C, H, W) with C of 1 (grey) or 3 (RGB): "
@@ -32,14 +32,14 @@ def check_images(images: Pixels) -> None:
         raise DataError(f"images have shape {images.shape}: they hold no pixels; a side must be at least 1")
     if images.dtype == np.uint8:
         return
-    if images.dtype != np.float32:
+    if images.dtype not in (np.float32, np.float64):
         raise DataError(f"images are {images.dtype}; needed is uint8 (0 to 255) or float32 in [0, 1]")
-    low, high = float(images.min()), float(images.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError("images hold NaN or infinite values; needed are numbers in [0, 1]: replace them")
-    if low < 0 or high > 1:
+    least, most = float(images.min()), float(images.max())
+    if not (np.isfinite(least) and np.isfinite(most)):
+        raise DataError(f"images hold NaN or infinite values; needed are numbers in [{low:g}, {high:g}]: replace them")
+    if least < low or most > high:
         raise DataError(
-            f"images are floats from {low:g} to {high:g}; needed is [0, 1]: "
+            f"images are floats from {least:g} to {most:g}; needed is [{low:g}, {high:g}]: "
             "divide by the largest possible value (255 for 8 bits), or give uint8"
         )
 

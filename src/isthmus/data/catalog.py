@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from isthmus.data.arrays import check_size
+from isthmus.data.arrays import Pixels, check_size
 from isthmus.data.download import Archive, Published, data_folder, data_root, is_cached, obtain, obtain_folder
 from isthmus.data.drawn_hands import drawn_hands
 from isthmus.data.files import load_path
@@ -22,6 +23,8 @@ from isthmus.errors import DataError
 
 Size: TypeAlias = tuple[int, int] | None  # (height, width) to bring every image to
 Origin: TypeAlias = Literal["embedded", "ISTHMUS_DATA", "cache", "download", "by hand"]
+
+LONGEST_SIDE = 128  # of photographs that `load_images` gives without a size asked for
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST_SUMS = {
@@ -204,6 +207,46 @@ def load(name_or_path: str | Path, *, size: tuple[int, int] | None = None, skip_
         note = f"{name_or_path} is the catalogue's set; ./{name_or_path}, which also exists, was not read."
         images = replace(images, notes=(*images.notes, note))
     return images
+
+
+@overload
+def load_images(
+    source: str | Path, *, size: tuple[int, int] | None = ..., grey: bool = ..., return_labels: Literal[False] = ...
+) -> Pixels: ...
+@overload
+def load_images(
+    source: str | Path, *, size: tuple[int, int] | None = ..., grey: bool = ..., return_labels: Literal[True]
+) -> tuple[Pixels, NDArray[np.str_]]: ...
+def load_images(
+    source: str | Path, *, size: tuple[int, int] | None = None, grey: bool = False, return_labels: bool = False
+) -> Pixels | tuple[Pixels, NDArray[np.str_]]:
+    """Load images as one array: (N, H, W) of grey ones, (N, H, W, 3) of colour, uint8 wherever they come as 8 bits.
+
+    Arguments: source: what `load` takes: a folder of photographs, an .npz file, a name of the catalogue. size: (height,
+    width) to bring every image to; without it sets that come as arrays stay as they are, and of a folder all get the
+    size that is most common there, shrunk until no side is longer than 128 pixels. grey: turn colour into luma.
+    return_labels: also give the class name of each image, (N,).
+    Raises: DataError for whatever keeps the images from being read, and if there are no labels to give.
+
+    >>> load_images("mnist-5k").shape
+    (5000, 28, 28)
+    """
+    images = load(source, size=size)
+    longest = max(images.shape[1:])
+    if size is None and longest > LONGEST_SIDE and os.path.isdir(os.path.expanduser(source)):
+        height, width = (max(1, round(side * LONGEST_SIDE / longest)) for side in images.shape[1:])
+        images = images.resize(height, width)
+    images = images.grey() if grey else images
+    pixels: Pixels = images.images[:, 0] if images.shape[0] == 1 else np.moveaxis(images.images, 1, 3)
+    pixels = np.ascontiguousarray(pixels)
+    if not return_labels:
+        return pixels
+    if images.labels is None:
+        raise DataError(
+            f"{images.name} has no labels to return: put each class into a folder of its own, or leave out "
+            "return_labels"
+        )
+    return pixels, np.array(images.classes)[images.labels]
 
 
 def entries() -> list[Row]:

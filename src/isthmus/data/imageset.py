@@ -30,6 +30,7 @@ from isthmus.data.arrays import (
     check_size,
     class_numbers,
 )
+from isthmus.display import html
 from isthmus.errors import DataError
 
 CHUNK_VALUES = 2**24  # values worked on at once: 64 MiB as float32
@@ -159,6 +160,10 @@ class ImageSet:
     def count_shared(self, hashes: NDArray[np.uint64]) -> int:
         """How many of these images are among those of `hashes` (another set's `image_hashes()`)."""
         return int(np.isin(self.image_hashes(), hashes).sum())
+
+    def _repr_html_(self) -> str:
+        """For notebooks: some images, the classes, the notes."""
+        return html(self, "show_images")
 
     def summary(self) -> dict[str, Any]:
         """What is in the set, as plain values: its size, how many images of each class, and what the reader noted."""

@@ -7,6 +7,7 @@ Notation: x images (B, C, H, W) in [0, 1], z codes (B, D).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal, final
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.metrics import mse
-from isthmus.networks.convolution import Crop, Pad, check_size, down_block, most_halvings, up_block
+from isthmus.networks.convolution import Crop, Pad, down_block, most_halvings, up_block
 
 ImageShape = tuple[int, int, int]
 
@@ -121,13 +122,9 @@ def lab(
 
 def strong(image_shape: ImageShape, *, latent_dim: int = 2, hidden: Sequence[int] = (1000, 500, 250)) -> Autoencoder:
     """A multilayer perceptron, pixels-1000-500-250-code and back, with batch norm and ReLU (after Hinton and
-    Salakhutdinov 2006, who had no batch norm).
-
-    Raises: InputError if the sides are outside 16 to 256.
+    Salakhutdinov 2006, who had no batch norm). Images of any size, and rows of D numbers as images (1, 1, D).
     """
-    channels, height, width = image_shape
-    check_size(height, width)
-    pixels = channels * height * width
+    pixels = math.prod(image_shape)
     down: list[nn.Module] = [nn.Flatten(), *perceptron([pixels, *hidden])]
     up = perceptron([latent_dim, *reversed(hidden)])
     down.append(nn.Linear(hidden[-1], latent_dim, bias=False))  # a shift of all codes is lost in the next batch norm
@@ -137,13 +134,9 @@ def strong(image_shape: ImageShape, *, latent_dim: int = 2, hidden: Sequence[int
 
 def linear(image_shape: ImageShape, *, latent_dim: int = 2) -> Autoencoder:
     """One linear layer in, one out: z = W x + b, x_hat = V z + c. Its least error is that of PCA with as many
-    components (Baldi and Hornik 1989).
-
-    Raises: InputError if the sides are outside 16 to 256.
+    components (Baldi and Hornik 1989). Images of any size, and rows of D numbers as images (1, 1, D).
     """
-    channels, height, width = image_shape
-    check_size(height, width)
-    pixels = channels * height * width
+    pixels = math.prod(image_shape)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(pixels, latent_dim))
     decoder = nn.Sequential(nn.Linear(latent_dim, pixels), nn.Unflatten(1, image_shape))
     return Autoencoder(encoder, decoder, latent_dim=latent_dim, image_shape=image_shape)

@@ -50,7 +50,7 @@ NETWORKS = {
     "denoiser": Entry(
         Denoiser,
         TrainingSettings(epochs=4, batch_size=64, learning_rate=3e-3, schedule="one-cycle", noise=0.25),
-        "U-net trained from noisy to clean images; training.noise says how noisy",
+        "U-net, or a perceptron, trained from noisy to clean images; training.noise says how noisy",
     ),
     "classifier": Entry(
         classifier,
@@ -62,7 +62,7 @@ NETWORKS = {
             weight_decay=1e-2,
             schedule="one-cycle",
         ),
-        "convolutional classifier of three blocks",
+        "classifier, convolutional of three blocks or a perceptron",
     ),
 }
 

@@ -1,12 +1,15 @@
-"""A convolutional classifier: p(k | x) = softmax(f(x))_k, trained by cross-entropy.
+"""A classifier: p(k | x) = softmax(f(x))_k, trained by cross-entropy.
 
-Blocks of [conv 3x3, max-pool, batch norm, ReLU], each with twice the channels of the one before, then a linear layer,
-or two. Batch norm follows the pooling, so that it normalises a quarter of the pixels; with it a convolution needs no
-bias.
+Convolutional: blocks of [conv 3x3, max-pool, batch norm, ReLU], each with twice the channels of the one before, then
+linear layers. Batch norm follows the pooling, so that it normalises a quarter of the pixels; with it a convolution
+needs no bias. A perceptron, for images of any size and rows of numbers, is the linear layers alone.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import ClassVar, Literal, final
 
 import torch.nn.functional as F
@@ -71,37 +74,51 @@ def classifier(
     image_shape: ImageShape,
     *,
     classes: int,
+    architecture: Literal["convolutional", "mlp"] = "convolutional",
     width: int = 16,
     blocks: int = 3,
     batch_norm: bool = True,
-    hidden: int = 0,
+    hidden: int | Sequence[int] = 0,
     standardise: bool = False,
     dropout: float = 0.0,
     label_smoothing: float = 0.0,
 ) -> Classifier:
-    """`blocks` of `width`, 2 `width`, 4 `width`, ... channels, then linear layers to K = `classes` scores.
+    """A network to K = `classes` scores.
 
-    Arguments: hidden: size of a layer with ReLU between the blocks and the scores; 0 for none. standardise: bring each
-    image to mean 0 and variance 1 first. dropout: share of numbers dropped before each linear layer while training.
-    Raises: InputError if the sides are outside 16 to 256, or cannot be halved `blocks` times; ValueError if there are
-    fewer than two classes.
+    "convolutional": `blocks` of `width`, 2 `width`, 4 `width`, ... channels, then linear layers. "mlp": these alone.
+    Arguments: hidden: size of a linear layer with ReLU before the scores, or of several; 0 for none. standardise: bring
+    each image to mean 0 and variance 1 first. dropout: share of numbers dropped before each linear layer but the first
+    of a perceptron, while training.
+    Raises: InputError if convolutions meet sides outside 16 to 256, or that cannot be halved `blocks` times; ValueError
+    if there are fewer than two classes.
     """
     if classes < 2:
         raise ValueError(f"A classifier tells at least two classes apart, got {classes}.")
+    layers: list[nn.Module] = [Standardise()] if standardise else []
+    if architecture == "convolutional":
+        blocks_of, features = _convolutions(image_shape, width, blocks, batch_norm)
+        layers += [*blocks_of, nn.Flatten(), nn.Dropout(dropout)]
+    else:
+        features = math.prod(image_shape)
+        layers.append(nn.Flatten())
+    sizes = [features, *([hidden] if hidden else [])] if isinstance(hidden, int) else [features, *hidden]
+    for before, after in pairwise(sizes):
+        layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
+    layers.append(nn.Linear(sizes[-1], classes))
+    return Classifier(nn.Sequential(*layers), image_shape=image_shape, classes=classes, label_smoothing=label_smoothing)
+
+
+def _convolutions(image_shape: ImageShape, width: int, blocks: int, batch_norm: bool) -> tuple[list[nn.Module], int]:
+    """The blocks, and how many numbers they give."""
     channels, height, width_px = image_shape
     check_size(height, width_px)
     _check_blocks(blocks, height, width_px)
-    layers: list[nn.Module] = [Standardise()] if standardise else []
+    layers: list[nn.Module] = []
     for i in range(blocks):
         before, after = channels if i == 0 else width * 2 ** (i - 1), width * 2**i
         layers += [nn.Conv2d(before, after, 3, padding=1, bias=not batch_norm), nn.MaxPool2d(2)]
         layers += [nn.BatchNorm2d(after), nn.ReLU()] if batch_norm else [nn.ReLU()]
-    features = width * 2 ** (blocks - 1) * (height // 2**blocks) * (width_px // 2**blocks)
-    layers += [nn.Flatten(), nn.Dropout(dropout)]
-    if hidden:
-        layers += [nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout)]
-    layers.append(nn.Linear(hidden or features, classes))
-    return Classifier(nn.Sequential(*layers), image_shape=image_shape, classes=classes, label_smoothing=label_smoothing)
+    return layers, width * 2 ** (blocks - 1) * (height // 2**blocks) * (width_px // 2**blocks)
 
 
 def _check_blocks(blocks: int, height: int, width: int) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 from isthmus.metrics import mse
 from isthmus.networks.autoencoder import ImageShape, perceptron
-from isthmus.networks.convolution import Crop, Pad, check_size, most_halvings
+from isthmus.networks.convolution import Crop, Pad, most_halvings
 
 LOG_2PI = math.log(2 * math.pi)
 FOLLOW = 0.05  # how fast the stored sigma follows the optimum of each batch
@@ -192,7 +192,7 @@ class VAE(nn.Module):
             errors = mse(self.decoder(codes), targets)
             log_sigma = 0.5 * errors.detach().mean().clamp(min=1e-8).log()
             with torch.no_grad():
-                self.log_sigma.lerp_(log_sigma, (1 / (self.updates + 1.0)).clamp(min=FOLLOW))
+                self.log_sigma.lerp_(log_sigma, (1 / (self.updates + 1.0)).clamp(min=FOLLOW).to(self.log_sigma))
             return Bound(self._gaussian(errors, log_sigma), posterior.kl())
         return Bound(self.log_likelihood(targets, codes), posterior.kl())
 
@@ -276,9 +276,9 @@ def vae(
     "convolutional": 4x4 convolutions of stride 2 with `width`, 2 `width` and from then on 4 `width` channels until 4
     to 6 pixels remain, a linear layer of `units`, and the same way back; SiLU throughout and no batch norm, whose
     noise costs the decoder a third of its accuracy (docs/decisions.md). "mlp": `hidden` units with batch norm and
-    ReLU, as in `strong`.
-    The other arguments are those of `VAE`. Raises: InputError if the sides are outside 16 to 256, or sigma is not
-    above 0.
+    ReLU, as in `strong`, for images of any size.
+    The other arguments are those of `VAE`. Raises: InputError if convolutions meet sides outside 16 to 256, or sigma is
+    not above 0.
     """
     if architecture == "convolutional":
         layers = _convolutions(image_shape, latent_dim, width, units)
@@ -323,7 +323,6 @@ def _convolutions(
 def _perceptrons(
     image_shape: ImageShape, latent_dim: int, hidden: Sequence[int]
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    check_size(*image_shape[1:])
     pixels = math.prod(image_shape)
     encoder = nn.Sequential(nn.Flatten(), *perceptron([pixels, *hidden]), nn.Linear(hidden[-1], 2 * latent_dim))
     up = perceptron([latent_dim, *reversed(hidden)])

@@ -105,7 +105,7 @@ def train(
         for epoch in range(1, settings.epochs + 1):
             started = time.perf_counter()
             order_generator, noise_generator = _generator(seed, epoch, 0), _generator(seed, epoch, 1)
-            torch.manual_seed(_generator(seed, epoch, 3).initial_seed())  # dropout draws from the global state
+            _seed_global(_generator(seed, epoch, 3).initial_seed(), images.device)  # dropout draws from it
             order = torch.randperm(len(images), generator=order_generator).to(device)
             losses = torch.zeros(len(batches), device=device)
             rates = []
@@ -206,7 +206,7 @@ def one_pass(
     order = torch.randperm(len(images), generator=_generator(seed, number, 0)).to(place)
     network.train()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_generator(seed, number, 3).initial_seed())  # dropout draws from the global state
+        _seed_global(_generator(seed, number, 3).initial_seed(), place)  # dropout draws from it
         losses = [
             update(
                 network,
@@ -284,6 +284,14 @@ def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     """A generator that is a function of (seed, epoch) and of what it is used for."""
     state = np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _seed_global(seed: int, device: torch.device) -> None:
+    """What torch.manual_seed does, but for this device only: it also notes where it was called for each kind of device
+    that is not here, a millisecond an epoch."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _check_likelihood(network: Network, images: Pixels, name: str) -> None:
