@@ -1,11 +1,20 @@
-"""Runs that are not there, damaged, or made for other images: `evaluate` names them, nothing empties them."""
+"""Runs that are not there, damaged, or made for other images: `evaluate` names them, nothing empties them.
 
+Without images it measures a run on the test part of its own, if that can be had as it was.
+"""
+
+import json
 import shutil
 
 import pytest
 
 from command_line import check_refused, content, toy
+from isthmus.data.catalog import load
+from isthmus.data.split import split
+from isthmus.runs import Run
+from isthmus.settings import DataSettings, LinearSettings, RunSettings
 from isthmus.studies.single import train_one
+from isthmus.training.job import train_run
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +62,58 @@ def test_a_study_is_not_a_run_to_empty(isthmus, data, trained, tmp_path):
     before = content(trained)
     check_refused(isthmus("train", "linear", data, "--out", trained, "--overwrite"), "holds other files")
     assert content(trained) == before
+
+
+def held_out_figures(isthmus, run):
+    code, out, err = isthmus("evaluate", run, "--json")
+    assert code == 0, err
+    assert "trained on" not in err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("network", ["linear", "classifier", "denoiser", "vae"])
+def test_without_images_the_test_part_of_the_training_is_measured(isthmus, data, tmp_path, network):
+    small = {"vae": ["model.units=16"], "denoiser": ["model.width=4"]}.get(network, [])
+    figures = train_one(network, str(data), tmp_path / "run", changes=["training.epochs=1", *small], seed=4)
+    answer = held_out_figures(isthmus, tmp_path / "run")
+    assert (answer["data"], answer["part"], answer["images"]) == ("toy", "test", 9)
+    trained = {name: value for name, value in figures.items() if name.startswith("test_")}
+    assert {f"test_{name}": value for name, value in answer["figures"].items()} == pytest.approx(trained)
+    assert "9, the test part of toy" in isthmus("evaluate", tmp_path / "run")[1]
+
+
+def test_a_run_of_a_study_may_have_another_seed_than_its_split(isthmus, data, tmp_path):
+    parts = split(load(data), seed=7)
+    settings = RunSettings(data=DataSettings(name=str(data)), model=LinearSettings(), seed=8)
+    train_run(Run(tmp_path / "study/runs/a"), settings, parts)
+    check_refused(isthmus("evaluate", tmp_path / "study/runs/a"), "another fingerprint")
+    (tmp_path / "study/study.toml").write_text('study = "signs"\nseed = 7\n')
+    assert held_out_figures(isthmus, tmp_path / "study/runs/a")["images"] == len(parts.test)
+    (tmp_path / "study/study.toml").write_text("seed = ")
+    check_refused(isthmus("evaluate", tmp_path / "study/runs/a"), "study.toml cannot be read", "as DATA")
+
+
+def test_images_that_moved_or_changed_are_named(isthmus, tmp_path):
+    path = toy(tmp_path / "own.npz")
+    train_one("linear", str(path), tmp_path / "run", changes=["training.epochs=1"])
+    toy(path, seed=1)
+    check_refused(isthmus("evaluate", tmp_path / "run"), "own.npz is not what", "another fingerprint", "as DATA")
+    toy(path, count=6)
+    check_refused(isthmus("evaluate", tmp_path / "run"), "cannot be loaded again as it was", "6 images", "as DATA")
+    path.unlink()
+    check_refused(isthmus("evaluate", tmp_path / "run"), "was trained on", "cannot be loaded again", "as DATA")
+
+
+def test_what_is_no_run_has_no_test_part(isthmus, trained):
+    check_refused(isthmus("evaluate", trained), "is not a finished run")
+
+
+def test_a_model_alone_does_not_say_what_it_was_trained_on(isthmus, data, trained, tmp_path):
+    shutil.copytree(trained / "linear/model", tmp_path / "copy/model")
+    check_refused(isthmus("evaluate", tmp_path / "copy"), "has no run.json", "as DATA")
+    shutil.copytree(trained / "linear/model", tmp_path / "flat")
+    check_refused(isthmus("evaluate", tmp_path / "flat"), "has no run.json", "as DATA")
+    code, out, err = isthmus("evaluate", tmp_path / "flat", data, "--json")
+    assert code == 0, err
+    assert (json.loads(out)["part"], json.loads(out)["images"]) == ("all", 60)
+    check_refused(isthmus("evaluate", trained / "linear", "--skip-bad"), "--skip-bad belongs to DATA")

@@ -16,6 +16,7 @@ ROOT = Path(isthmus.__file__).parent
 ORDER = [
     "errors",
     "settings",
+    "writing",
     "display",
     "metrics",
     "data.arrays",
@@ -43,6 +44,10 @@ ORDER = [
     "networks.apply",
     "networks.catalog",
     "networks.shapes",
+    "model_config",
+    "model_card",
+    "model_files",
+    "hub",
     "runs",
     "machine",
     "training.loop",

@@ -14,7 +14,7 @@ from isthmus.data.catalog import MNIST, entries
 from isthmus.data.download import cache_folder
 from isthmus.runs import versions
 
-EXTRAS = ("onnx", "onnxruntime", "huggingface-hub", "scikit-image", "ray", "datasets", "tensorboard")
+EXTRAS = ("onnx", "onnxscript", "onnxruntime", "huggingface-hub", "scikit-image", "ray", "datasets", "tensorboard")
 VARIABLES = (
     "ISTHMUS_HOME",
     "ISTHMUS_DATA",

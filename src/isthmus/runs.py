@@ -1,15 +1,17 @@
-"""A run on disk, and how anything is written: to a temporary name, flushed, renamed.
+"""A run on disk: what decided a training, how it went, and the model it gave.
 
 A run is a folder: `run.json` (settings, versions, data fingerprint, seed), `status.json`, `metrics.jsonl` (a line an
-epoch), `model/` (`config.json`, `model.safetensors`, `trained_on.npy`), `codes.npz`, `checkpoints/`. The weights
-appear under their final name only when the model is finished; until then the folder is locked by its writer.
+epoch), `model/` (see model_files.py), `codes.npz`, `densities.safetensors`, `checkpoints/`. The weights appear under
+their final name only when the model is finished; until then the folder is locked by its writer.
+
+A model folder alone, without what is around it in a run, can be used like a run: it has no settings and no history.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
+import math
 import os
 import platform
 import shutil
@@ -23,79 +25,37 @@ from typing import Any, Literal
 
 import filelock
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from isthmus import hub
 from isthmus.data.imageset import ImageSet
-from isthmus.errors import InputError, RunExistsError, StorageError
-from isthmus.networks.catalog import Network, build
-from isthmus.settings import RunSettings, validate, validate_model
+from isthmus.display import html
+from isthmus.errors import InputError, RunExistsError
+from isthmus.model_card import ESTIMATORS
+from isthmus.model_files import (
+    CONFIG,
+    DENSITIES,
+    FORMAT_VERSION,
+    WEIGHTS,
+    DataFacts,
+    ModelConfig,
+    copy_model,
+    read_config,
+    read_network,
+    read_trained_on,
+    record,
+    to_bytes,
+    verify,
+    write_config,
+    write_model,
+)
+from isthmus.networks.autoencoder import ImageShape
+from isthmus.networks.catalog import Network
+from isthmus.settings import RunSettings, validate
+from isthmus.writing import TEMPORARY, read_json, storage_error, write_bytes, write_json
 
-FORMAT_VERSION = 1
-TEMPORARY = ".writing"
 State = Literal["running", "finished", "interrupted", "diverged", "failed"]
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is either whole or not there.
-
-    Raises: StorageError, naming the file and the cause, if it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise storage_error(path, error) from error
-
-
-def storage_error(path: Path, error: OSError) -> StorageError:
-    """Say in one sentence what could not be written and what to do."""
-    return StorageError(
-        f"Could not write {path}: {error.strerror or error}. Free some space or choose another --out, "
-        f"then run the same command again, a study or a training with --resume: what is finished is kept."
-    )
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write indented JSON. Raises: ValueError for NaN or infinity, which JSON does not have; StorageError."""
-    write_bytes(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
-
-
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a compressed `.npz` without pickle."""
-    buffer = io.BytesIO()
-    named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
-    np.savez_compressed(buffer, **named)
-    write_bytes(path, buffer.getvalue())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises: InputError if the file is missing or is not one."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; {path.parent} is not a finished run or study.") from error
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as JSON ({error}); the folder may be damaged, train it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no JSON object; the folder may be damaged, train it again.")
-    return content
 
 
 def versions() -> dict[str, str]:
@@ -159,9 +119,24 @@ def _empty(content: Iterable[Path]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. Writing is done by the one process that has claimed it."""
+    """A run's folder, or a model's alone. Writing is done by the one process that has claimed it."""
 
     folder: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the model's files lie: `model/`, or the folder itself if it is a model alone."""
+        inner = self.folder / "model"
+        return self.folder if (self.folder / CONFIG).exists() and not (inner / CONFIG).exists() else inner
+
+    @property
+    def densities(self) -> Path:
+        """Where the densities lie that are fitted to its codes; `check_densities` says whether they may be read."""
+        return self.folder / DENSITIES
+
+    def _repr_html_(self) -> str:
+        """For notebooks: state, curves, and what the network makes of some images."""
+        return html(self, "show_run")
 
     @property
     def checkpoint(self) -> Path:
@@ -171,7 +146,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the training ended and its weights are in place."""
-        return self.status().get("state") == "finished" and (self.folder / "model/model.safetensors").exists()
+        ended = self.model == self.folder or self.status().get("state") == "finished"
+        return ended and (self.model / WEIGHTS).exists()
 
     def status(self) -> dict[str, Any]:
         """The content of status.json, or {} before a run has begun."""
@@ -223,70 +199,116 @@ class Run:
 
     def keep_checkpoint(self, weights: Mapping[str, Tensor]) -> Path:
         """Write the best weights of a training that was cut short; returns the file."""
-        write_bytes(self.checkpoint, _to_bytes(weights))
+        write_bytes(self.checkpoint, to_bytes(weights))
         return self.checkpoint
 
     def finish(self, network: Network, training: ImageSet, settings: RunSettings, **facts: object) -> None:
-        """Write the model and mark the run finished: last of all the weights, then the status."""
-        config = {
-            "format_version": FORMAT_VERSION,
-            "model": settings.model.model_dump(mode="json"),
-            "image_shape": list(training.shape),
-            "classes": list(training.classes),
-            "noise": settings.training.noise,
-            "data": {"name": training.name, "fingerprint": training.fingerprint, "grey": settings.data.grey},
-        }
-        buffer = io.BytesIO()
-        np.save(buffer, np.sort(training.image_hashes()), allow_pickle=False)
-        write_bytes(self.folder / "model/trained_on.npy", buffer.getvalue())
-        write_json(self.folder / "model/config.json", config)
-        write_bytes(self.folder / "model/model.safetensors", _to_bytes(network.state_dict()))
+        """Write the model, with the validation figures of its epoch, and mark the run finished.
+
+        Arguments: facts: of the status; `best_epoch` is the one whose weights the network has.
+        """
+        best = [epoch for epoch in self.history() if epoch["epoch"] == facts.get("best_epoch")]
+        measured = {name: value for epoch in best for name, value in epoch.items() if name.startswith("validation_")}
+        config = ModelConfig(
+            model=settings.model,
+            image_shape=training.shape,
+            classes=training.classes,
+            noise=settings.training.noise,
+            data=DataFacts(
+                name=training.name,
+                fingerprint=training.fingerprint,
+                grey=settings.data.grey,
+                images=len(training),
+            ),
+            figures=_finite(measured),
+        )
+        write_model(self.folder / "model", network, config, trained_on=training.image_hashes())
         self.set_status("finished", **facts)
+
+    def add_figures(self, figures: Mapping[str, float]) -> None:
+        """Add what was measured later, as on the test part, to the model's config and card. Raises: StorageError."""
+        config = read_config(self.model)
+        more = {**config.figures, **_finite(figures)}
+        if more != config.figures:
+            write_config(self.model, config.model_copy(update={"figures": more}))
 
     def trained_on(self) -> NDArray[np.uint64]:
         """Sorted hashes of the images trained on, as `ImageSet.image_hashes` makes them. Raises: InputError."""
-        path = self.folder / "model/trained_on.npy"
-        try:
-            hashes: NDArray[np.uint64] = np.load(path, allow_pickle=False)
-        except (OSError, EOFError, ValueError) as error:
-            raise InputError(
-                f"{path} cannot be read ({error}); the file is missing or damaged, train the run again."
-            ) from error
-        return hashes
+        return read_trained_on(self.model)
 
     def config(self) -> dict[str, Any]:
-        """The model's config.json. Raises: InputError if this is no run, or one of a newer format."""
-        path = self.folder / "model/config.json"
-        if not path.exists():
-            raise InputError(
-                f"{self.folder} is not a finished run (it has no model/config.json); train one with `isthmus train`."
-            )
-        config = read_json(path)
-        if config.get("format_version") != FORMAT_VERSION:
-            raise InputError(
-                f"{path} has format version {config.get('format_version')!r}, this Isthmus reads {FORMAT_VERSION}: "
-                f"update Isthmus."
-            )
-        return config
+        """The model's config.json, as plain values. Raises: InputError if this is no run, or one of a newer format."""
+        return self._config().model_dump(mode="json")
+
+    def image_shape(self) -> ImageShape:
+        """(C, H, W) of the images its network takes. Raises: InputError if it takes rows of numbers."""
+        return self._config_of_images().image_shape
 
     def network(self) -> Network:
         """Build the network and load its weights, ready to evaluate.
 
-        Raises: InputError if the folder is no finished run or a file in it is damaged.
+        Raises: InputError if the folder is no finished run, a file in it is damaged, or it takes rows of numbers.
         """
-        config = self.config()
-        model = validate_model(config["model"])
-        network = build(model, tuple(config["image_shape"]), classes=len(config["classes"]))
-        path = self.folder / "model/model.safetensors"
-        try:
-            network.load_state_dict(load_tensors(path.read_bytes()))
-        except (OSError, SafetensorError, RuntimeError) as error:
+        return read_network(self.model, self._config_of_images())
+
+    def check_densities(self) -> None:
+        """Raises: InputError if the densities of a model alone were altered, or are missing though it names them."""
+        if self.model == self.folder:
+            verify(self.densities)
+
+    def record_densities(self) -> None:
+        """Tell a model alone of its new densities. Raises: StorageError."""
+        if self.model == self.folder:
+            record(self.densities)
+
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Copy the model, with the densities fitted to its codes, into a folder of its own, to keep or to give away.
+
+        Raises: RunExistsError if the folder is taken and not to be overwritten; InputError if the model is damaged.
+        """
+        copy_model(self.model, Path(folder), densities=self.densities, overwrite=overwrite)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        endpoint: str | None = None,
+        revision: str | None = None,
+        message: str = "Add a model of Isthmus",
+    ) -> str:
+        """Send the model to a hub, as OWNER/NAME; returns its address. See `isthmus.hub.push_to_hub`."""
+        with tempfile.TemporaryDirectory() as place:
+            self.save_pretrained(Path(place) / "model")
+            return hub.push_to_hub(
+                Path(place) / "model",
+                repo_id,
+                private=private,
+                token=token,
+                endpoint=endpoint,
+                revision=revision,
+                message=message,
+            )
+
+    def _config(self) -> ModelConfig:
+        if not (self.model / CONFIG).exists():
             raise InputError(
-                f"{path} cannot be read ({error}); the file is missing or damaged, train the run again."
-            ) from error
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as in training
-        return network.eval()
+                f"{self.folder} is not a finished run (it has no model/config.json); train one with `isthmus train`."
+            )
+        return read_config(self.model)
+
+    def _config_of_images(self) -> ModelConfig:
+        config = self._config()
+        if not config.of_images:
+            name = config.estimator.name if config.estimator else ESTIMATORS[config.model.name]
+            raise InputError(
+                f"{self.folder} takes rows of {math.prod(config.image_shape):,} numbers, not images; load it with "
+                f"isthmus.{name}.from_pretrained."
+            )
+        return config
 
 
-def _to_bytes(weights: Mapping[str, Tensor]) -> bytes:
-    return save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+def _finite(figures: Mapping[str, float]) -> dict[str, float]:
+    """What JSON can hold: a restoration without any error has a PSNR of infinity."""
+    return {name: float(value) for name, value in figures.items() if math.isfinite(value)}

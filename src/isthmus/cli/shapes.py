@@ -158,9 +158,9 @@ def _of_run(
         raise InputError(
             f"--set {changes[0]}: the run {folder} is trained and cannot be changed; name a network instead."
         )
-    config = Run(Path(folder)).config()
+    run = Run(Path(folder))
+    shape, config = run.image_shape(), run.config()
     model = validate_model(config["model"])
-    shape: ImageShape = tuple(config["image_shape"])
     count = len(config["classes"]) if model.name == "classifier" else 0
     asked = {
         "--size": (None if size is None else _size(size), shape[1:]),

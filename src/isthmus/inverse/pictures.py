@@ -33,7 +33,8 @@ from isthmus.networks.catalog import Network
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE
-from isthmus.runs import Run, claim, write_arrays, write_bytes, write_json
+from isthmus.runs import Run, claim
+from isthmus.writing import write_arrays, write_bytes, write_json
 
 Method = Literal["bottleneck", "map"]
 MARKER = "denoise.json"  # by which a folder of ours is known
@@ -96,7 +97,7 @@ def denoise_into(
     Raises: InputError for a run, pictures or options that cannot be used, before anything is written; RunExistsError if
     the folder is taken; StorageError.
     """
-    channels, height, width = run.config()["image_shape"]
+    channels, height, width = run.image_shape()
     recipe = options.recipe
     if options.damaged and recipe.kind == "lowres":
         height, width = -(-height // int(recipe.amount)), -(-width // int(recipe.amount))
@@ -148,7 +149,7 @@ def _plan(run: Run, pictures: Pictures, options: Options, device: str) -> _Job:
     recipe = options.recipe
     _check_use(run, network, options)
     generator = torch.Generator().manual_seed(options.seed)
-    shape = tuple(run.config()["image_shape"])
+    shape = run.image_shape()
     operator = recipe.build(shape, count=len(pictures.images), generator=generator)
     measured = pictures.images
     if not options.damaged:

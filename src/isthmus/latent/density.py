@@ -19,8 +19,8 @@ from torch import Tensor
 from isthmus.errors import InputError
 from isthmus.latent.gaussians import Density, FullGaussian, StandardNormal
 from isthmus.latent.mixtures import GaussianMixture, Histogram, Kernel
-from isthmus.runs import write_bytes
 from isthmus.settings import nearest
+from isthmus.writing import write_bytes
 
 __all__ = [
     "DENSITIES",

@@ -18,7 +18,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from isthmus.errors import InputError
-from isthmus.runs import write_bytes
+from isthmus.writing import write_bytes
 
 LOG_2PI = math.log(2 * math.pi)
 

@@ -22,10 +22,10 @@ from isthmus.latent.density import DENSITIES, Density, StandardNormal, fit_densi
 from isthmus.networks.apply import Coder, decode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
-from isthmus.runs import Run, claim, write_arrays, write_bytes, write_json
+from isthmus.runs import Run, claim
 from isthmus.settings import nearest
+from isthmus.writing import write_arrays, write_bytes, write_json
 
-FILE = "densities.safetensors"  # of a run
 MARKER = "generate.json"  # by which a folder of ours is known
 MOST = 10_000  # samples at once
 PICTURES = 1000  # samples that are written as pictures of their own; more go into one file
@@ -76,10 +76,16 @@ def density_of(run: Run, network: Coder, name: str) -> tuple[Density, bool]:
     if name in kept:
         if kept[name].latent_dim != network.latent_dim:
             raise InputError(
-                f"{run.folder / FILE} is over codes of {kept[name].latent_dim} numbers, those of {run.folder} have "
+                f"{run.densities} is over codes of {kept[name].latent_dim} numbers, those of {run.folder} have "
                 f"{network.latent_dim}: it belongs to another run; delete it."
             )
         return kept[name], False
+    if run.model == run.folder and not (run.folder / "codes.npz").exists():
+        there = ", ".join(("normal", *kept))
+        raise InputError(
+            f"{run.folder} is a model alone and has no codes to fit a {name} to; take one of {there}, or the run that "
+            f"it was copied from."
+        )
     codes = codes_of(run, "train")
     if codes is None:
         raise InputError(f"{run.folder / 'codes.npz'} holds no training codes; train the run again.")
@@ -88,7 +94,8 @@ def density_of(run: Run, network: Coder, name: str) -> tuple[Density, bool]:
 
 def keep_density(run: Run, name: str, density: Density) -> None:
     """Add a density to those kept with the run. Raises: StorageError; InputError if what is kept is damaged."""
-    save_densities(run.folder / FILE, {**_kept(run), name: density})
+    save_densities(run.densities, {**_kept(run), name: density})
+    run.record_densities()
 
 
 def generate_into(
@@ -154,8 +161,8 @@ def _coder(run: Run) -> Coder:
 
 
 def _kept(run: Run) -> dict[str, Density]:
-    path = run.folder / FILE
-    return load_densities(path) if path.exists() else {}
+    run.check_densities()
+    return load_densities(run.densities) if run.densities.exists() else {}
 
 
 def _keep(run: Run, name: str, density: Density) -> list[str]:

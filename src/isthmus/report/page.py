@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from isthmus.figures.spatial import Scene
 from isthmus.figures.style import Panel, files, svg
-from isthmus.runs import write_bytes
+from isthmus.writing import write_bytes
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from isthmus.networks.convolution import check_size
 from isthmus.report.digits import digits_page, duration
 from isthmus.report.page import Page, write_page, write_pictures
 from isthmus.report.signs import signs_page
-from isthmus.runs import read_json
 from isthmus.settings import ClassifierSettings, merge, nearest, parse_assignments, validate
 from isthmus.studies.digits import run_digits
 from isthmus.studies.signs import check_images, run_signs
-from isthmus.studies.single import load_images
 from isthmus.studies.study import DigitsSettings, Reporter, SignsSettings, Study, StudySettings, open_study
+from isthmus.training.evaluation import chosen_images
+from isthmus.writing import read_json
 
 Figures = dict[str, float | None]
 
@@ -93,7 +93,7 @@ def run_study(
         shape = {"height": kind.side, "width": kind.side, "grey": kind.grey}
         tree = {"study": name, "data": {"name": given, "skip_bad": skip_bad, **shape}, "seed": seed, "fast": fast}
         settings = validate(kind.settings, merge(tree, parse_assignments(changes)))
-        return settings, load_images(settings.data)
+        return settings, chosen_images(settings.data)
 
     if data is None and resume and (folder / "study.toml").exists():
         data = _begun_with(folder / "study.toml")

@@ -16,7 +16,6 @@ from isthmus.data.imageset import Split
 from isthmus.errors import InputError
 from isthmus.latent.density import DENSITIES, Density, fit_density, save_densities
 from isthmus.latent.generation import Judged, Yardstick, judge_density, yardstick
-from isthmus.latent.sampling import FILE
 from isthmus.networks.apply import encode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.classifier import Classifier
@@ -61,7 +60,7 @@ def measure_drawing(
         codes = torch.from_numpy(encode(network, parts.train.images))
         unseen = torch.from_numpy(encode(network, real))
         densities, refused = _fit(codes, seed=seed)
-        save_densities(folders[name].folder / FILE, densities)
+        save_densities(folders[name].densities, densities)
         against = yardstick(judge, network, real, parts.train.images, generator=generator_of((seed, 9)))
         judged = {
             kind: judge_density(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.data.catalog import load
 from isthmus.data.imageset import ImageSet
 from isthmus.data.split import split
 from isthmus.errors import InputError
@@ -19,28 +18,18 @@ from isthmus.networks.catalog import NETWORKS, Network, build
 from isthmus.networks.pca import principal_components
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
-from isthmus.settings import DataSettings, RunSettings, differences, merge, nearest, parse_assignments, validate
+from isthmus.settings import (
+    RunSettings,
+    differences,
+    merge,
+    nearest,
+    parse_assignments,
+    validate,
+    validate_model,
+)
 from isthmus.studies.study import Reporter, Silent
-from isthmus.training.evaluation import measure
+from isthmus.training.evaluation import chosen_images, measure
 from isthmus.training.job import train_run
-
-
-def load_images(settings: DataSettings) -> ImageSet:
-    """Read the images that `settings` name, in the size and colours they ask for. Raises: DataError."""
-    if (settings.height is None) != (settings.width is None):
-        raise InputError("data.height and data.width go together: give both or neither.")
-    try:
-        settings.name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"The path {settings.name!r} is not UTF-8, which settings files need; rename it.") from error
-    size = None if settings.height is None or settings.width is None else (settings.height, settings.width)
-    images = load(settings.name, size=size, skip_bad=settings.skip_bad)
-    for name in images.classes:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"The class {name!r} has no UTF-8 name, which reports need; rename its folder.") from error
-    return images.grey() if settings.grey else images
 
 
 def train_one(
@@ -74,7 +63,7 @@ def train_one(
     if settings.model.name != network:
         raise InputError(f"--set model.name={settings.model.name} contradicts `train {network}`; name one network.")
     reporter = reporter or Silent()
-    images = load_images(settings.data)
+    images = chosen_images(settings.data)
     for note in images.notes:
         reporter.say(note)
     parts = split(images, seed=settings.seed)
@@ -82,7 +71,7 @@ def train_one(
     if settings.start is not None:
         begun = Run(Path(settings.start))
         start = begun.network()
-        changed = differences(begun.settings().model, settings.model)
+        changed = differences(validate_model(begun.config()["model"]), settings.model)
         if changed:
             raise InputError(f"{begun.folder} has another network ({changed}); give the same model.* settings.")
     elif settings.training.frozen != "none":
@@ -110,6 +99,7 @@ def train_one(
                 if not found.exact:
                     reporter.say("PCA is approximate here: a randomised solver, for so many images of so many pixels")
                 figures["pca.test_mse"] = _test(found.autoencoder(), parts.test, "cpu")["test_mse"]
+        run.add_figures(figures)
     return {**figures, "train_seconds": trained.seconds}
 
 

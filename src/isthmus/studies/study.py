@@ -24,7 +24,7 @@ from isthmus.data.imageset import Split
 from isthmus.errors import InputError, RunExistsError, TrainingFailedError
 from isthmus.machine import environment
 from isthmus.networks.catalog import Network
-from isthmus.runs import Run, State, claim, read_json, storage_error, write_bytes, write_json
+from isthmus.runs import Run, State, claim
 from isthmus.settings import (
     DataSettings,
     ModelSettings,
@@ -38,6 +38,7 @@ from isthmus.settings import (
 from isthmus.training.job import Trained, train_run
 from isthmus.training.loop import Progress
 from isthmus.training.sweep import Outcome, Trial, sweep
+from isthmus.writing import read_json, storage_error, write_bytes, write_json
 
 MNIST_TRAINING_IMAGES = 50_000
 GROWTH = 0.7  # of the number of updates with the number of images

@@ -20,8 +20,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.errors import InputError, RunExistsError
-from isthmus.runs import write_arrays, write_bytes
 from isthmus.training.predict import Encoded
+from isthmus.writing import write_arrays, write_bytes
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 

@@ -1,7 +1,12 @@
-"""A finished run on a set of images, with a warning where it was trained on them."""
+"""A finished run on a set of images, with a warning where it was trained on them.
+
+Without images it is measured on the test part of what it was trained on, which is loaded again and divided as it was
+then: by its fingerprint the training part has to be the same to the last bit.
+"""
 
 from __future__ import annotations
 
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -10,7 +15,8 @@ import torch
 from isthmus.data.catalog import load
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
-from isthmus.errors import InputError, TrainedOnWarning
+from isthmus.data.split import split
+from isthmus.errors import DataError, InputError, TrainedOnWarning
 from isthmus.metrics import mse, psnr
 from isthmus.networks.apply import reconstruct, to_float
 from isthmus.networks.catalog import Network
@@ -18,15 +24,17 @@ from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE, importance_bound, log_importance_weights
 from isthmus.runs import Run
+from isthmus.settings import DataSettings
 from isthmus.training.loop import score
 
 
 def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) -> ImageSet:
     """Bring images to the size and channels the run was trained with; a name or a path is loaded first.
 
-    Raises: InputError if the run wants colour and the images are grey; DataError if they cannot be read.
+    Raises: InputError if the run wants colour and the images are grey, or it wants rows of numbers; DataError if the
+    images cannot be read.
     """
-    channels, height, width = run.config()["image_shape"]
+    channels, height, width = run.image_shape()
     if not isinstance(images, ImageSet):
         images = load(images, size=(height, width), skip_bad=skip_bad)
     if images.shape[0] != channels:
@@ -36,17 +44,66 @@ def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) 
     return images.resize(height, width)
 
 
+def held_out(run: Run) -> ImageSet:
+    """The test part of what a run was trained on, loaded again.
+
+    Raises: InputError if the run is not finished or does not say what it was trained on, or its training part is no
+    longer the same; DataError if the images cannot be loaded.
+    """
+    run.image_shape()  # refuses what is no finished run, or takes rows of numbers
+    if not (run.folder / "run.json").exists():
+        raise InputError(
+            f"{run.folder} has no run.json, which says what it was trained on: name the images to use, as DATA."
+        )
+    settings = run.settings()
+    try:
+        images = chosen_images(settings.data)
+        for seed in _seeds(run, settings.seed):
+            parts = split(images, seed=seed)
+            if parts.train.fingerprint == run.fingerprint():
+                return parts.test
+    except DataError as error:
+        raise DataError(
+            f"{run.folder} was trained on {settings.data.name}, which cannot be loaded again as it was ({error}). "
+            f"Name the images to use, as DATA."
+        ) from error
+    raise InputError(
+        f"{settings.data.name} is not what {run.folder} was trained on any more: the training part has another "
+        f"fingerprint than the {run.fingerprint()[:12]} of then. Name the images to use, as DATA."
+    )
+
+
+def chosen_images(settings: DataSettings) -> ImageSet:
+    """Read the images that `settings` name, in the size and colours they ask for. Raises: DataError."""
+    if (settings.height is None) != (settings.width is None):
+        raise InputError("data.height and data.width go together: give both or neither.")
+    try:
+        settings.name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The path {settings.name!r} is not UTF-8, which settings files need; rename it.") from error
+    size = None if settings.height is None or settings.width is None else (settings.height, settings.width)
+    images = load(settings.name, size=size, skip_bad=settings.skip_bad)
+    for name in images.classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"The class {name!r} has no UTF-8 name, which reports need; rename its folder.") from error
+    return images.grey() if settings.grey else images
+
+
 def evaluate(
-    run: Run | str | Path, images: ImageSet | str | Path, *, skip_bad: bool = False, samples: int = 0
+    run: Run | str | Path, images: ImageSet | str | Path | None = None, *, skip_bad: bool = False, samples: int = 0
 ) -> dict[str, float]:
     """Measure a run on images; `measure` says which figures there are. A denoiser gets the noise it was trained with.
 
-    Arguments: run: the run or its folder. images: a set, or what `isthmus.load` takes. samples: as in `measure`.
+    Arguments: run: the run or its folder. images: a set, or what `isthmus.load` takes; by default `held_out`, to which
+    skip_bad does not apply. samples: as in `measure`.
     Warns: TrainedOnWarning, with the count, if any of the images were trained on.
-    Raises: InputError if the images do not fit the run, or a classifier's images have no labels or other classes.
+    Raises: InputError if the images do not fit the run, or a classifier's images have no labels or other classes; what
+    `held_out` raises.
     """
     run = run if isinstance(run, Run) else Run(Path(run))
-    images = prepare(run, images, skip_bad=skip_bad)
+    images = held_out(run) if images is None else prepare(run, images, skip_bad=skip_bad)
     network = run.network()
     if isinstance(network, Classifier):
         if images.labels is None:
@@ -108,3 +165,15 @@ def _warn_if_trained_on(run: Run, images: ImageSet) -> None:
             TrainedOnWarning,
             stacklevel=3,
         )
+
+
+def _seeds(run: Run, seed: int) -> list[int]:
+    """By which the images may have been divided: that of the run, and that of the study it belongs to."""
+    study = run.folder.absolute().parent.parent / "study.toml"
+    if not study.is_file():
+        return [seed]
+    try:
+        of_study = tomllib.loads(study.read_text(encoding="utf-8")).get("seed", 0)
+    except ValueError as error:
+        raise InputError(f"{study} cannot be read ({error}); name the images to use, as DATA.") from error
+    return list(dict.fromkeys([seed, int(of_study)]))

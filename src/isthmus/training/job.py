@@ -14,9 +14,10 @@ from isthmus.networks.apply import Coder, encode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network, build
 from isthmus.networks.variational import VAE
-from isthmus.runs import Run, write_arrays
+from isthmus.runs import Run
 from isthmus.settings import RunSettings, differences
 from isthmus.training.loop import Corrupt, Progress, train
+from isthmus.writing import write_arrays
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from isthmus.data.arrays import class_order
 from isthmus.data.batches import Batch, Stream, open_images
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import DataError, InputError, TrainedOnWarning
+from isthmus.model_files import CONFIG
 from isthmus.networks.apply import Coder, classify, encode, posteriors
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network
@@ -90,7 +91,7 @@ def classify_images(
     if not isinstance(network, Classifier):
         raise InputError(f"{_misfit(run, network, 'classes')}, or a run of `isthmus train classifier`.")
     classes = tuple(run.config()["classes"])
-    stream = open_images(source, tuple(run.config()["image_shape"]))
+    stream = open_images(source, run.image_shape())
     names: list[str] = []
     labels: list[str | None] = []
     parts, seen = [], []
@@ -131,7 +132,7 @@ def encode_images(
         raise InputError(f"{_misfit(run, network, 'codes')}, or a run of an autoencoder, as of `isthmus train vae`.")
     if posterior and not isinstance(network, VAE):
         raise InputError(f"{run.folder} is not a VAE, so its codes have no standard deviation: leave out --posterior.")
-    stream = open_images(source, tuple(run.config()["image_shape"]))
+    stream = open_images(source, run.image_shape())
     names: list[str] = []
     labels: list[str | None] = []
     parts = []
@@ -150,7 +151,7 @@ def find_run(folder: Path, kinds: tuple[type[Network], ...]) -> Run:
     Raises: InputError naming the runs of a study where there is not just one such.
     """
     inner = folder / "runs"
-    if (folder / "model/config.json").exists() or not inner.is_dir():
+    if (Run(folder).model / CONFIG).exists() or not inner.is_dir():
         return Run(folder)
     finished = [run for run in map(Run, sorted(inner.iterdir())) if run.finished]
     fitting = [run for run in finished if isinstance(run.network(), kinds)]
