@@ -13,7 +13,8 @@ from command_line import BRIEF, ENDLESS, PROGRAM, content, start, toy, wait_unti
 from isthmus.runs import Run
 
 COMMANDS = ([], ["study"], ["train"], ["evaluate"], ["data"], ["data", "list"], ["data", "info"], ["doctor"])
-COMMANDS += (["denoise"], ["classify"], ["encode"], ["generate"], ["shapes"])
+COMMANDS += (["denoise"], ["classify"], ["encode"], ["generate"], ["shapes"], ["export"])
+COMMANDS += (["runs"], ["runs", "list"], ["runs", "show"], ["runs", "compare"], ["runs", "rm"])
 
 
 def has_epochs(run):

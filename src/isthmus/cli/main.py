@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from isthmus import __version__
-from isthmus.cli import classify, data, denoise, doctor, encode, evaluate, generate, shapes, study, train
+from isthmus.cli import classify, data, denoise, doctor, encode, evaluate, export, generate, runs, shapes, study, train
 from isthmus.errors import FAILED, INTERRUPTED, TERMINATED, IsthmusError, TrainedOnWarning
 
 app = typer.Typer(
@@ -34,8 +34,10 @@ app.command()(denoise.denoise)
 app.command()(classify.classify)
 app.command()(encode.encode)
 app.command()(generate.generate)
+app.command()(export.export)
 app.command()(shapes.shapes)
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
 app.command()(doctor.doctor)
 
 
