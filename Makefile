@@ -1,6 +1,6 @@
 # Every command the project knows. The first use of any of them makes the environment in .venv.
 #   make demo     train and report on the embedded digits
-#   make test     all tests that take seconds     
+#   make test     all tests that take seconds   make test-slow    those that take minutes
 #   make lint     ruff, mypy                      make bench        figures of benchmarks/README.md
 # On Linux without a GPU, name the index of PyTorch's CPU builds: make demo TORCH_INDEX=URL (see README).
 
@@ -11,14 +11,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-slow lint bench clean
 
 demo: $(READY)
 	$(BIN)/isthmus study digits --out $(DEMO) --overwrite
 	@echo "The report: file://$(CURDIR)/$(DEMO)/report.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -27,6 +30,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/train_lab.py
+	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/map_solvers.py
 	$(BIN)/python benchmarks/study_full.py
 	$(BIN)/python benchmarks/sweep.py

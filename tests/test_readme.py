@@ -6,22 +6,31 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
+from isthmus.data.imageset import ImageSet
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
+INNER = "list|info|show|compare|rm"
 COMMANDS = sorted(
-    set(re.findall(r"^    isthmus (\w+(?: list| info)?)", TEXT, re.M)) | set(re.findall(r"`isthmus (\w+)", TEXT))
+    set(re.findall(rf"^    isthmus (\w+(?: (?:{INNER})(?= ))?)", TEXT, re.M)) | set(re.findall(r"`isthmus (\w+)", TEXT))
 )
 
 
-def test_python_block_runs() -> None:
+def test_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: ImageSet) -> None:
+    """With "photos" a folder of photographs, as the reader has one."""
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(digits.images[:40, 0]):
+        Image.fromarray(image).save(tmp_path / f"photos/{i}.png")
+    monkeypatch.chdir(tmp_path)
     lines = TEXT.partition("## Python")[2].partition("\n## ")[0].splitlines()
     block = "\n".join(line[4:] for line in lines if line.startswith("    "))
     names: dict[str, object] = {}
     exec(block.replace("epochs=10", "epochs=1"), names)
+    assert names["codes"].shape == (40, 16)  # type: ignore[attr-defined]
     assert len(names["history"].epochs) == 1  # type: ignore[attr-defined]
     assert names["found"].images.shape == names["noisy"].shape  # type: ignore[attr-defined]
 

@@ -29,7 +29,7 @@ from isthmus.settings import (
 )
 from isthmus.training.diagnosis import diagnose
 from isthmus.training.job import train_run
-from isthmus.training.loop import score, train
+from isthmus.training.loop import make_optimizer, one_pass, score, train
 
 QUICK = TrainingSettings(epochs=2, batch_size=64, learning_rate=2e-3)
 
@@ -55,6 +55,25 @@ def test_same_seed_gives_the_same_bits(parts: Split, model: LabSettings | Strong
     first, again, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("model", [LabSettings(width=4), ClassifierSettings(width=4, dropout=0.3)])
+def test_a_pass_is_an_epoch_of_training_without_scores(parts: Split, model: LabSettings | ClassifierSettings) -> None:
+    settings = TrainingSettings(epochs=1, batch_size=64, noise=0.1)
+    trained, passed = (build(model, parts.train.shape, classes=10) for _ in range(2))
+    train(trained, parts.train, parts.validation, settings, seed=3)
+    labels = torch.from_numpy(parts.train.labels) if passed.target == "labels" else None
+    passed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(passed, settings)
+    state = torch.random.get_rng_state()
+    losses = [one_pass(passed, torch.from_numpy(parts.train.images), labels, optimizer, settings, seed=3, number=1)]
+    assert torch.equal(state, torch.random.get_rng_state())
+    weights, expected = passed.state_dict(), trained.state_dict()
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    for number in range(2, 6):
+        images = torch.from_numpy(parts.train.images)
+        losses.append(one_pass(passed, images, labels, optimizer, settings, seed=3, number=number))
+    assert losses[-1] < losses[0]
 
 
 class Recorder(torch.nn.Module):

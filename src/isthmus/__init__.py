@@ -40,14 +40,25 @@ _HOME = {
     "train": "isthmus.training.loop",
     "evaluate": "isthmus.training.evaluation",
     "Run": "isthmus.runs",
+    "ConvAutoencoder": "isthmus.estimators.autoencoders",
+    "LinearAutoencoder": "isthmus.estimators.autoencoders",
+    "VariationalAutoencoder": "isthmus.estimators.autoencoders",
+    "ImageClassifier": "isthmus.estimators.classifier",
+    "Denoiser": "isthmus.estimators.denoiser",
+    "load_images": "isthmus.data.catalog",
+    "export_run": "isthmus.export",
 }
 
 if TYPE_CHECKING:
-    from isthmus.data.catalog import load
+    from isthmus.data.catalog import load, load_images
     from isthmus.data.degrade import Mask, add_noise, blur, low_resolution
     from isthmus.data.drawn_hands import drawn_hands
     from isthmus.data.imageset import ImageSet
     from isthmus.data.split import split
+    from isthmus.estimators.autoencoders import ConvAutoencoder, LinearAutoencoder, VariationalAutoencoder
+    from isthmus.estimators.classifier import ImageClassifier
+    from isthmus.estimators.denoiser import Denoiser
+    from isthmus.export import export_run
     from isthmus.inverse.map import restore
     from isthmus.latent.density import FullGaussian, GaussianMixture, Histogram, Kernel, StandardNormal, fit_density
     from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
@@ -63,25 +74,32 @@ if TYPE_CHECKING:
 __all__ = [
     "VAE",
     "Autoencoder",
+    "ConvAutoencoder",
+    "Denoiser",
     "FullGaussian",
     "GaussianMixture",
     "Histogram",
+    "ImageClassifier",
     "ImageSet",
     "Kernel",
+    "LinearAutoencoder",
     "Mask",
     "Run",
     "StandardNormal",
     "TrainingSettings",
+    "VariationalAutoencoder",
     "__version__",
     "add_noise",
     "blur",
     "classifier",
     "drawn_hands",
     "evaluate",
+    "export_run",
     "fit_density",
     "lab",
     "linear",
     "load",
+    "load_images",
     "low_resolution",
     "output_size",
     "principal_components",

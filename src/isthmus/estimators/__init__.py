@@ -1,0 +1,1 @@
+"""The scikit-learn face of Isthmus: estimators that learn from arrays and give arrays back."""
