@@ -28,7 +28,7 @@ from isthmus.runs import Run
 from isthmus.settings import RunSettings
 from isthmus.training.job import train_run
 from isthmus.training.loop import Progress
-from isthmus.training.workers import Died, Orders, Prepare, in_processes
+from isthmus.training.workers import Died, Orders, Prepare, in_processes, own_processors
 
 PARTS_OF_PROGRESS = 1000
 
@@ -103,7 +103,8 @@ def sweep(
     if count <= 1:
         done = _here([left[i] for i in board.longest_first()], parts, device, board, share)
     else:
-        orders = Orders(partial(_work, device=device), share, prepare)
+        places = own_processors(count, share) if device == "cpu" else []
+        orders = Orders(partial(_work, device=device), share, prepare, places)
         done = _beside(left, parts, orders, count, board)
     with contextlib.closing(done):
         for trial, outcome in done:
