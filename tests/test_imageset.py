@@ -322,7 +322,8 @@ def test_float64_is_kept_where_a_set_is_made_directly_and_cast_where_it_is_taken
 
 
 @pytest.mark.parametrize(
-    ("counts", "share", "held"), [((20, 20), 0.1, (2, 2)), ((3, 30), 0.1, (0, 3)), ((1, 9), 0.9, (0, 8))]
+    ("counts", "share", "held"),
+    [((20, 20), 0.1, (2, 2)), ((3, 30), 0.1, (1, 3)), ((2, 5), 0.1, (1, 1)), ((1, 9), 0.9, (0, 8))],
 )
 def test_hold_out_takes_a_share_of_each_class_and_never_all(
     counts: tuple[int, int], share: float, held: tuple[int, int]
@@ -339,7 +340,9 @@ def test_hold_out_takes_a_share_of_each_class_and_never_all(
 
 def test_hold_out_gives_all_images_twice_where_none_can_be_spared() -> None:
     images = ImageSet.from_arrays(np.zeros((4, 4, 4)))
-    for share in (0.0, 0.1):
-        assert all(part is images for part in hold_out(images, share))
-    training, validation = hold_out(images, 0.99)
-    assert (len(training), len(validation)) == (2, 2)
+    singles = ImageSet.from_arrays(np.zeros((4, 4, 4)), [0, 1, 2, 3])
+    for whole, share in ((images, 0.0), (images.take([0, 1]), 0.5), (singles, 0.5)):
+        assert all(part is whole for part in hold_out(whole, share))
+    for share, sizes in ((0.01, (3, 1)), (0.99, (2, 2))):
+        training, validation = hold_out(images, share)
+        assert (len(training), len(validation)) == sizes

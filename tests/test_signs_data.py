@@ -302,26 +302,39 @@ def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every file that is decoded from now on."""
-    files: list[Path] = []
+    files: list[str] = []
 
-    def watched(path: Path, *size: int) -> object:
-        files.append(path)
-        return decode(path, *size)
+    def watched(paths: list[str], shape: object, **options: int) -> object:
+        files.extend(paths if shape is not None else ())
+        return read_parts(paths, shape, **options)
 
-    decode = folders.decode
-    monkeypatch.setattr(folders, "decode", watched)
+    read_parts = folders.read_parts
+    monkeypatch.setattr(folders, "read_parts", watched)
     return files
 
 
+def meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Have something done after the files were read, before the images are put together."""
+
+    def watched(paths: list[str], shape: object, **options: int) -> Iterator[object]:
+        yield from read_parts(paths, shape, **options)
+        if shape is not None:
+            change()
+
+    read_parts = folders.read_parts
+    monkeypatch.setattr(folders, "read_parts", watched)
+
+
 def kept(home: Path) -> list[Path]:
-    return sorted((home / "cache").glob("*"))
+    """The images of every entry; what is known of them lies beside it."""
+    return sorted((home / "cache").glob("*.npy"))
 
 
 @pytest.mark.parametrize("size", [None, (7, 9)])
 def test_the_second_reading_decodes_nothing_and_gives_the_same(
-    folder: Path, decoded: list[Path], size: tuple[int, int] | None
+    folder: Path, decoded: list[str], size: tuple[int, int] | None
 ) -> None:
     first = load_path(folder, size=size)
     assert len(decoded) == 7
@@ -379,16 +392,8 @@ def test_classes_that_change_places_in_the_folder_one_stands_in_are_seen(
 def test_a_file_that_goes_away_after_it_was_read_costs_the_cache_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = folders.decode
-
-    def vanishing(path: Path, *size: int) -> object:
-        pixels = decode(path, *size)
-        if path.name == "grey.png":
-            path.unlink()
-        return pixels
-
     count = len(load_path(folder, size=(5, 5)))
-    monkeypatch.setattr("isthmus.data.folders.decode", vanishing)
+    meanwhile(monkeypatch, (folder / "0" / "grey.png").unlink)
     assert len(load_path(folder, size=(6, 6))) == count
 
 
@@ -404,22 +409,21 @@ def test_a_file_changed_back_in_time_is_seen(folder: Path) -> None:
         assert (load_path(folder, size=(5, 5)).images[0] == value).all()
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_kept(
+def test_a_file_that_changes_after_it_was_read_is_seen_the_next_time(
     folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def meddling(path: Path, *size: int) -> object:
-        if path.name == "grey.png":
-            Image.new("L", (30, 20), 7).save(path)
-        return decode(path, *size)
-
-    decode = folders.decode
-    monkeypatch.setattr(folders, "decode", meddling)
-    load_path(folder)
-    assert kept(home) == []
+    path = folder / "0" / "grey.png"
+    with monkeypatch.context() as inner:
+        meanwhile(inner, lambda: Image.new("L", (30, 20), 7).save(path))
+        before = load_path(folder)
+    after = load_path(folder)
+    assert not same(before, after)
+    shutil.rmtree(home)
+    assert same(load_path(folder), after)
 
 
 def test_a_version_of_our_own_makes_old_entries_unused(
-    folder: Path, home: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
+    folder: Path, home: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load_path(folder)
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
@@ -431,15 +435,17 @@ def test_a_damaged_entry_is_decoded_and_written_again_wherever_it_is_damaged(fol
     for part in (folder, folder / "0"):
         shutil.rmtree(home, ignore_errors=True)
         first = load_path(part, size=(2, 2))
-        (entry,) = kept(home)
-        whole = entry.read_bytes()
-        for position in range(0, len(whole), 9):
-            entry.write_bytes(whole[:position] + bytes([whole[position] ^ 0x5F]) + whole[position + 1 :])
+        for entry in (home / "cache").iterdir():
+            whole = entry.read_bytes()
+            for position in range(0, len(whole), 5):
+                entry.write_bytes(whole[:position] + bytes([whole[position] ^ 0x5F]) + whole[position + 1 :])
+                assert same(load_path(part, size=(2, 2)), first)
+            for cut in (0, 1, len(whole) // 2, len(whole) - 1):
+                entry.write_bytes(whole[:cut])
+                assert same(load_path(part, size=(2, 2)), first)
+                assert len(entry.read_bytes()) == len(whole)
+            entry.unlink()
             assert same(load_path(part, size=(2, 2)), first)
-        for cut in (0, 1, len(whole) // 2, len(whole) - 1):
-            entry.write_bytes(whole[:cut])
-            assert same(load_path(part, size=(2, 2)), first)
-            assert len(entry.read_bytes()) == len(whole)
 
 
 def test_an_entry_of_other_images_under_this_name_is_not_taken(folder: Path, home: Path) -> None:
@@ -449,7 +455,7 @@ def test_an_entry_of_other_images_under_this_name_is_not_taken(folder: Path, hom
     (other,) = set(kept(home)) - {entry}
     shutil.copy(other, entry)
     assert same(load_path(folder), first)
-    np.savez(entry, something=np.zeros(3))
+    shutil.copy(other.with_suffix(".json"), entry.with_suffix(".json"))
     assert same(load_path(folder), first)
 
 
@@ -467,7 +473,7 @@ def test_bad_files_are_named_the_same_every_time_and_nothing_is_kept(
     load_path(folder)
     (folder / "0" / "bad.JPG").write_bytes(b"")
     answers = [answer(), answer()]
-    monkeypatch.setattr(folders, "entry_for", lambda *_: None)
+    monkeypatch.setattr(folders, "place_for", lambda *_: None)
     assert answers == [answer()] * 2
     assert len(kept(home)) == 1
 
@@ -495,9 +501,9 @@ def test_a_full_disk_leaves_no_part_behind(folder: Path, home: Path, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", full)
+    monkeypatch.setattr(cache.os, "replace", full)
     assert len(load_path(folder)) == 7
-    assert kept(home) == []
+    assert list((home / "cache").iterdir()) == []
 
 
 def test_small_folders_are_not_kept(home: Path, tmp_path: Path) -> None:
@@ -510,16 +516,17 @@ def test_what_was_used_longest_ago_goes_first(folder: Path, home: Path, monkeypa
         known = set(kept(home))
         load_path(folder, size=(side, side))
         (entry,) = set(kept(home)) - known
-        os.utime(entry, (entry.stat().st_atime, entry.stat().st_mtime - age))
+        for file in (entry, entry.with_suffix(".json")):
+            os.utime(file, (entry.stat().st_atime, entry.stat().st_mtime - age))
     oldest = min(kept(home), key=lambda path: path.stat().st_mtime)
     load_path(folder, size=(4, 4))  # used again, it is the newest
-    monkeypatch.setattr(cache, "KEPT_BYTES", sum(path.stat().st_size for path in kept(home)))
+    monkeypatch.setattr(cache, "KEPT_BYTES", sum(path.stat().st_size for path in (home / "cache").iterdir()))
     load_path(folder, size=(1, 1))
     assert oldest in kept(home)
     assert len(kept(home)) == 3
     monkeypatch.setattr(cache, "KEPT_BYTES", 100)
-    load_path(folder, size=(20, 20))  # larger than all that may be kept
-    assert len(kept(home)) == 3
+    load_path(folder, size=(20, 20))  # like all of them larger than what may be kept: the last such stays
+    assert [np.load(path).shape[2:] for path in kept(home)] == [(20, 20)]
 
 
 def test_several_readers_at_once_agree(folder: Path, home: Path) -> None:
@@ -530,7 +537,7 @@ def test_several_readers_at_once_agree(folder: Path, home: Path) -> None:
             path.unlink() if content is None else path.write_bytes(content)
         with ThreadPoolExecutor(6) as pool:
             assert set(pool.map(lambda _: load_path(folder).fingerprint, range(12))) == {expected}
-        assert [path.suffix for path in kept(home)] == [".npz"]
+        assert sorted(path.suffix for path in (home / "cache").iterdir()) == [".json", ".npy"]
 
 
 # Photographs of every kind
@@ -585,7 +592,7 @@ def test_sets_that_cannot_be_divided_say_why(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not DATA or not Path(DATA, "sign-digits").is_dir(), reason="ISTHMUS_DATA does not hold sign-digits")
 def test_the_photographs_at_hand_are_the_same_from_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
 ) -> None:
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path))
     first, second = (load("sign-digits", size=(64, 64)) for _ in range(2))

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import typer
 
 from isthmus.cli import options
+from isthmus.cli.reading import reading
 
 app = typer.Typer(help="Named image sets, and what a set or a path holds.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -27,11 +28,18 @@ def list_sets(as_json: options.Json = False) -> None:
 
 
 @app.command()
-def info(data: options.Data, skip_bad: options.SkipBad = False, as_json: options.Json = False) -> None:
+def info(
+    data: options.Data,
+    skip_bad: options.SkipBad = False,
+    as_json: options.Json = False,
+    no_progress: options.NoProgress = False,
+) -> None:
     """Read a set and say what is in it."""
+    from isthmus.cli.console import Console
     from isthmus.data.catalog import load
 
-    facts = load(data, skip_bad=skip_bad).summary()
+    with reading(Console(progress=not no_progress)):
+        facts = load(data, skip_bad=skip_bad).summary()
     if as_json:
         typer.echo(json.dumps(facts))
         return

@@ -16,7 +16,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from isthmus import __version__
-from isthmus.cli import classify, data, denoise, doctor, encode, evaluate, export, generate, runs, shapes, study, train
+from isthmus.cli import (
+    classify,
+    data,
+    denoise,
+    doctor,
+    encode,
+    evaluate,
+    export,
+    generate,
+    runs,
+    shapes,
+    study,
+    train,
+)
 from isthmus.errors import FAILED, INTERRUPTED, TERMINATED, IsthmusError, TrainedOnWarning
 
 app = typer.Typer(

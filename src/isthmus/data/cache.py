@@ -1,38 +1,46 @@
 """Image folders once decoded, kept on disk, so that the same images are decoded once.
 
-    ISTHMUS_HOME/cache/<key>.npz    (without ISTHMUS_HOME: the user's cache folder)
+    ISTHMUS_HOME/cache/<names>-<key>.npy     the images (N, C, H, W)
+    ISTHMUS_HOME/cache/<names>-<key>.json    labels, classes, notes, fingerprint; without it the other is nothing
+    (without ISTHMUS_HOME: the user's cache folder)
 
 The key is the sha256 of all that decides the result: every file's name and content, what was asked for, and the
-versions of the decoders. Files are never trusted by their dates. The folder may be deleted at any time; what is damaged
-in it is decoded and written again; where it cannot be written, images are decoded each time. A file gets its name only
-when it is complete, so several processes may read and write at once. Beyond KEPT_BYTES, what was used longest ago goes.
+versions of the decoders. What a file holds is never judged by its date (contents.py says by what). <names> is made of
+the names alone: where nothing of the sort is kept, files need not be read to see that. The folder may be
+deleted at any time; what is damaged in it is decoded and written again; where it cannot be written, images are decoded
+each time. A file gets its name only when it is complete, so several processes may read and write at once; what a
+crash of the system leaves of it counts as damaged. Beyond
+KEPT_BYTES, what was used longest ago goes; a set that is larger by itself stays until another such is kept.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
 import os
-import stat
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import PIL
 import platformdirs
+from numpy.typing import NDArray
 from PIL import features
 
+from isthmus.data.arrays import Pixels
+from isthmus.data.contents import Ledger, States, Sums, content_key, file_sums, remove_oldest
 from isthmus.data.imageset import ImageSet
+from isthmus.data.stored import Stored, Storing, open_stored, stored_in, too_large
+from isthmus.errors import DataError
 
-VERSION = 1  # of our decoding: raised when the same files would be read as other pixels, classes or notes
+VERSION = 2  # of our decoding: raised when the same files would be read as other pixels, classes or notes
 KEPT_BYTES = 2**31
 WORTH_FILES, WORTH_BYTES = 100, 2**20  # folders below both are decoded faster than anyone notices
-_CHUNK = 64  # files hashed by a thread in one go
-_SMALL = 2**20  # bytes
+ROOM = 4  # a set is kept if the disk has so many times the room for it
 _LIBRARIES = ("jpg", "libjpeg_turbo", "webp")  # those whose versions may decode the same file a little differently
 
 
@@ -48,117 +56,166 @@ def content_sum(folder: Path, files: Iterable[Path]) -> str:
     That of the sorted lines "<name> <sha256 of the content>", each ending in a line feed; names are relative, with /.
     Raises: OSError if a file cannot be read.
     """
-    paths = list(files)
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        sums = list(chain.from_iterable(pool.map(_file_sums, chunks)))
-    start = 0 if folder == Path() else len(os.path.join(folder, ""))  # what lies in "." is not called "./name"
-    names = [os.fsencode(os.fspath(path)[start:].replace(os.sep, "/")) for path in paths]
-    lines = sorted(name + f" {digest}\n".encode() for name, digest in zip(names, sums, strict=True))
-    return hashlib.sha256(b"".join(lines)).hexdigest()
+    paths = [os.fspath(path) for path in files]
+    return content_key(relative_names(folder, paths), file_sums(paths)[0])
 
 
-def _file_sums(paths: Sequence[Path]) -> list[str]:
-    sums = []
-    for path in paths:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
-            raise FileNotFoundError(f"{path} is not a regular file")
-        with open(path, "rb", buffering=0) as file:
-            small = status.st_size <= _SMALL  # file_digest costs more than a small file's hash
-            digest = hashlib.sha256(file.read()) if small else hashlib.file_digest(file, "sha256")
-            sums.append(digest.hexdigest())
-    return sums
+def relative_names(folder: Path, paths: Sequence[str]) -> list[bytes]:
+    """Names of files below a folder, relative to it, with /."""
+    start = len(prefix(folder))
+    names = [os.fsencode(path[start:]) for path in paths]
+    return names if os.sep == "/" else [name.replace(os.fsencode(os.sep), b"/") for name in names]
+
+
+def prefix(folder: Path) -> str:
+    """What goes before a relative name to make a path; what lies in "." is not called "./name"."""
+    return "" if folder == Path() else os.path.join(folder, "")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The place of one decoded folder. `states`: of its files when they were hashed, to see whether they change."""
+class Place:
+    """Where a decoded folder is kept, or is to be kept.
 
-    path: Path
-    states: tuple[tuple[Path, tuple[int, ...]], ...]
+    root: what goes before each of the names to make a path. asked: how they are read. start: of the name of every entry
+    of files of these names, read so.
+    """
 
-    def read(self, name: str) -> ImageSet | None:
-        """The images kept here, called `name`; None if there are none, or the file is damaged."""
-        try:
-            with np.load(self.path, allow_pickle=False) as archive:
-                about = json.loads(archive["about"].tobytes())
-                labels = archive["labels"] if "labels" in archive.files else None
-                classes, notes = tuple(about["classes"]), tuple(about["notes"])
-                images = ImageSet(archive["images"], labels, classes, name, notes=notes)
-            if (about["key"], about["fingerprint"]) != (self.path.stem, images.fingerprint):
-                return None
-        except Exception:  # a damaged archive may raise anything; nothing is lost, the images are decoded again
-            return None
-        with contextlib.suppress(OSError):  # of a read-only disk: the date only says what to remove last
-            os.utime(self.path)
-        return images
+    root: str
+    names: list[bytes]
+    ledger: Ledger
+    asked: str
+    start: str
 
-    def write(self, images: ImageSet) -> None:
-        """Keep these images, unless one of the files changed since it was hashed, or the disk does not let us."""
-        if images.images.nbytes > KEPT_BYTES:
-            return
-        about = {
-            "key": self.path.stem,
-            "fingerprint": images.fingerprint,
-            "classes": images.classes,
-            "notes": images.notes,
-        }
-        arrays: dict[str, Any] = {
-            "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
-            "images": images.images,
-        }
-        if images.labels is not None:
-            arrays["labels"] = images.labels
-        try:
-            if any(_state(path) != state for path, state in self.states):
-                return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _write(self.path, arrays)
-            _remove_oldest(self.path.parent)
-        except OSError:  # a file that went away, a full or read-only disk: the images are in memory, as was asked for
-            return
+    def find(self, name: str) -> ImageSet | None:
+        """The images kept here, called `name`; None if there are none, or they are damaged."""
+        with contextlib.suppress(OSError):  # a file that is gone or forbidden: the reader finds it too, and names it
+            if any(_folder().glob(f"{self.start}-*.json")):
+                return _read(self._path(self.ledger.sums(self.root, self.names)[1]), name)
+        return None
+
+    def keep(self, images: ImageSet, sums: Sums, states: States) -> None:
+        """Keep these images, unless a file changed while it was read, or the disk does not let us.
+
+        Arguments: sums, states: of the contents that were decoded. Images that stay on disk are moved there.
+        """
+        if sums.any(1).all():
+            key = content_key(self.names, sums)
+            self.ledger.write(self.names, sums, states, key)
+            with contextlib.suppress(OSError):  # a full or read-only disk: the images are here, as was asked for
+                _write(self._path(key), images)
+
+    def _path(self, content: str) -> Path:
+        key = hashlib.sha256(f"{self.asked} {content}".encode()).hexdigest()
+        return _folder() / f"{self.start}-{key[:32]}.npy"
 
 
-def entry_for(folder: Path, files: Sequence[Path], asked: object) -> Entry | None:
+def place_for(folder: Path, files: Sequence[str], asked: object) -> Place | None:
     """The place of these files of a folder, read as `asked` (anything JSON can hold).
 
-    None if keeping them is not worth while, or one cannot be read.
+    None if keeping them is not worth while, or one cannot be found.
     """
     try:
-        states = tuple((path, _state(path)) for path in files)
-        if len(files) < WORTH_FILES and sum(size for _, (size, *_) in states) < WORTH_BYTES:
+        if len(files) < WORTH_FILES and sum(os.path.getsize(path) for path in files) < WORTH_BYTES:
             return None
-        content = content_sum(folder, files)
-    except OSError:  # a file that is gone or forbidden: the reader finds it too, and names it
+    except OSError:  # a file that is gone: the reader finds it too, and names it
         return None
+    names = relative_names(folder, files)
     decoders = [PIL.__version__, *(features.version(name) for name in _LIBRARIES)]
-    key = hashlib.sha256(json.dumps([VERSION, decoders, asked, content]).encode()).hexdigest()
-    return Entry(home_folder() / "cache" / f"{key}.npz", states)
+    how = hashlib.sha256(json.dumps([VERSION, decoders, asked]).encode()).hexdigest()
+    digest = hashlib.sha256(b"\0".join([how.encode(), *names]))
+    return Place(prefix(folder), names, Ledger(home_folder(), folder), how, digest.hexdigest()[:32])
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    found = os.stat(path)
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def storing(image_shape: tuple[int, int, int], size: int) -> Storing:
+    """A file of the cache for images that are too large for memory, `size` bytes of them.
+
+    Raises: DataError if it cannot be written, or there is no room for it.
+    """
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(_folder()).free
+        handle, path = tempfile.mkstemp(".npy", ".", _folder())
+        os.close(handle)
+    except OSError as error:
+        raise _no_place(size, str(error.strerror or error)) from error
+    if size > free:
+        os.unlink(path)
+        raise _no_place(size, f"only {free:,} bytes are free there")
+    return Storing(Path(path), image_shape)
 
 
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    handle, partial = tempfile.mkstemp(".part", f".{path.stem[:16]}.", path.parent)
+def _no_place(size: int, reason: str) -> DataError:
+    return DataError(
+        f"The images take {size:,} bytes, too much for the memory there is, and are to lie in {_folder()} instead: "
+        f"{reason}. Set ISTHMUS_HOME to a folder on a larger disk, or ask for a smaller size (data.height, data.width)."
+    )
+
+
+def _folder() -> Path:
+    return home_folder() / "cache"
+
+
+def _read(path: Path, name: str) -> ImageSet | None:
+    try:
+        told, text = path.with_suffix(".json").read_bytes().split(b"\n", 1)
+        about = json.loads(text)
+        if hashlib.sha256(text).hexdigest().encode() != told or about["key"] != path.stem:
+            return None
+        stored = open_stored(path)
+        pixels = cast(Pixels, stored if too_large(stored.nbytes) else stored[:])
+        labels = None if about["labels"] is None else np.frombuffer(base64.b64decode(about["labels"]), "<i8")
+        classes, notes = tuple(about["classes"]), tuple(about["notes"])
+        images = ImageSet(pixels, None if labels is None else labels.astype(np.int64), classes, name, notes=notes)
+        if about["fingerprint"] != images.fingerprint:
+            return None
+    except Exception:  # a damaged entry may raise anything; nothing is lost, the images are decoded again
+        return None
+    with contextlib.suppress(OSError):  # of a read-only disk: the date only says what to remove last
+        os.utime(path)
+    return images
+
+
+def _write(path: Path, images: ImageSet) -> None:
+    """Write an entry: what is known of the images first, so that nothing can fail once they are in place."""
+    folder, stored = path.parent, stored_in(images.images)
+    folder.mkdir(parents=True, exist_ok=True)
+    if stored is None and images.images.nbytes > shutil.disk_usage(folder).free // ROOM:
+        return
+    labels = None if images.labels is None else base64.b64encode(images.labels.astype("<i8").tobytes()).decode()
+    about = {
+        "key": path.stem,
+        "fingerprint": images.fingerprint,
+        "classes": images.classes,
+        "notes": images.notes,
+        "labels": labels,
+    }
+    text = json.dumps(about).encode()
+    _write_whole(path.with_suffix(".json"), hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+    if stored is None:
+        _store(images, folder).move(path)
+    else:
+        stored.move(path)
+    with contextlib.suppress(OSError):  # another process may be removing the same
+        remove_oldest(folder, KEPT_BYTES)
+
+
+def _store(images: ImageSet, folder: Path) -> Stored:
+    handle, partial = tempfile.mkstemp(".npy", ".", folder)
+    os.close(handle)
+    writing = Storing(Path(partial), images.shape)
+    try:
+        writing.append(cast(NDArray[np.uint8], images.images))
+        return writing.finish(temporary=True)
+    except BaseException:
+        writing.abandon()
+        raise
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    handle, partial = tempfile.mkstemp(".part", ".", path.parent)
     try:
         with open(handle, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
+            file.write(content)
         os.replace(partial, path)
     finally:
         Path(partial).unlink(missing_ok=True)
-
-
-def _remove_oldest(folder: Path) -> None:
-    """Bring the cache below KEPT_BYTES; what was used last stays. Parts left by a killed process age like the rest."""
-    found = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda pair: -pair[0].st_mtime_ns)
-    total = 0
-    for status, path in found:
-        total += status.st_size
-        if total > KEPT_BYTES:
-            path.unlink(missing_ok=True)

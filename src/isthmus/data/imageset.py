@@ -5,8 +5,9 @@
     classes K names       () when there are no labels
 
 Whatever was read, from an IDX file or a folder of photographs, looks like this afterwards; what was read is uint8 or
-float32, and float64 is for rows of numbers, (N, 1, 1, D). A set is never changed in place: each method returns a new
-one, and the fingerprint is computed once.
+float32, and float64 is for rows of numbers, (N, 1, 1, D). Images of a set that is too large for memory are a `Stored`
+(stored.py) in place of an array: it has the same shape and type, and gives arrays for slices and indices. A set is
+never changed in place: each method returns a new one, and the fingerprint is computed once.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from isthmus.data.arrays import (
     check_size,
     class_numbers,
 )
+from isthmus.data.stored import luma_of, stored_in
 from isthmus.display import html
 from isthmus.errors import DataError
 
@@ -111,7 +113,11 @@ class ImageSet:
         index = np.asarray(indices)
         index = index if index.size else np.empty(0, np.int64)
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, images=self.images[index], labels=labels, published_test=0)
+        stored = stored_in(self.images)
+        images = self.images[index] if stored is None else cast(Pixels, stored.select(index))
+        if stored is not None and images.size <= CHUNK_VALUES:
+            images = images[:]  # a few are an array as any other
+        return replace(self, images=images, labels=labels, published_test=0)
 
     def resize(self, height: int, width: int) -> Self:
         """Every image scaled to (C, height, width): bilinear, antialiased, pixel centres at halves.
@@ -138,13 +144,16 @@ class ImageSet:
         """
         if self.shape[0] == 1:
             return self
+        stored = stored_in(self.images)
+        if stored is not None:
+            return replace(self, images=cast(Pixels, stored.grey()))
         grey = np.empty((len(self), 1, *self.shape[1:]), self.images.dtype)
         for part in self._chunks():
-            red, green, blue = np.moveaxis(self.images[part], 1, 0)
-            if grey.dtype == np.uint8:
-                scaled = red * np.uint32(19595) + green * np.uint32(38470) + blue * np.uint32(7471)
-                grey[part, 0] = (scaled + 0x8000) >> 16
+            pixels = self.images[part]
+            if pixels.dtype == np.uint8:
+                grey[part] = luma_of(cast(NDArray[np.uint8], pixels))
             else:
+                red, green, blue = np.moveaxis(pixels, 1, 0)
                 grey[part, 0] = np.clip(0.299 * red + 0.587 * green + 0.114 * blue, 0, 1)
         return replace(self, images=grey)
 
@@ -199,7 +208,8 @@ def fingerprint_of(images: Pixels, labels: Labels | None, classes: Sequence[str]
     """sha256 (hex) over shape, type, pixels, labels and class names."""
     head = [images.shape, images.dtype.name, labels is not None, classes]
     digest = hashlib.sha256(json.dumps(head).encode())
-    digest.update(np.ascontiguousarray(images, images.dtype.newbyteorder("<")).data)
+    for part in parts_of(images):
+        digest.update(np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data)
     if labels is not None:
         digest.update(np.ascontiguousarray(labels, "<i8").data)
     return digest.hexdigest()
@@ -207,7 +217,19 @@ def fingerprint_of(images: Pixels, labels: Labels | None, classes: Sequence[str]
 
 def hashes_of(images: Pixels) -> NDArray[np.uint64]:
     """(N,) one 8-byte BLAKE2b per image, over its pixels."""
-    raw = np.ascontiguousarray(images, images.dtype.newbyteorder("<")).data.cast("B")
-    step = len(raw) // len(images)
-    hashes = [hashlib.blake2b(raw[start : start + step], digest_size=8).digest() for start in range(0, len(raw), step)]
+    hashes = []
+    for part in parts_of(images):
+        raw = np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data.cast("B")
+        step = len(raw) // len(part)
+        hashes += [hashlib.blake2b(raw[at : at + step], digest_size=8).digest() for at in range(0, len(raw), step)]
     return np.frombuffer(b"".join(hashes), "<u8").astype(np.uint64)
+
+
+def parts_of(images: Pixels) -> Iterator[Pixels]:
+    """All of it if it is an array, else a few images at a time."""
+    if stored_in(images) is None:
+        yield images
+        return
+    step = max(1, CHUNK_VALUES // images[0].size)
+    for start in range(0, len(images), step):
+        yield images[start : start + step]

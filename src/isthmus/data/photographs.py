@@ -1,27 +1,39 @@
 """One image file -> uint8 pixels, upright, grey or RGB, of the size asked for.
 
-A file is met twice. `read_header` looks without decoding: size, mode, orientation; that is enough to refuse
-an image that is too large and to choose one size for a folder. `decode` then reads the pixels:
+`read_header` looks without decoding: size, mode, orientation; that is enough to refuse an image that is too large and
+to choose one size for a folder. `decode` reads the pixels:
 first frame or page -> EXIF orientation -> 8 bits, grey or RGB, transparency laid over white -> centre crop and
-antialiased bilinear scaling. Both raise `UnreadableImageError` with a reason that follows the file's name.
+antialiased bilinear scaling. `read_photograph` does both, and sums up the content, with the file opened once. All raise
+`UnreadableImageError` with a reason that follows the file's name.
 """
 
+import hashlib
+import io
+import os
 import stat
+import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+from isthmus.data.contents import SMALL, State, open_file, read_whole, settled, state_of
 
 MOST_PIXELS = 64_000_000
 _TOO_LARGE = "over the limit of 64 megapixels"
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 
 _DECODERS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # of SUFFIXES
+_IMPORTED = (TiffImagePlugin, WebPImagePlugin)  # which makes Pillow know them
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F"})
+_LOOKED_AT_IN_PLACE = frozenset({"PNG", "JPEG", "BMP", "PPM"})  # in others looking moves to another frame and back
+_PLAIN_INFO = frozenset({"dpi", "gamma", "srgb", "chromaticity", "aspect", "interlace", "transparency", "icc_profile"})
 _SWAPS_SIDES = range(5, 9)  # EXIF orientations that turn by a quarter
 _WORDS = {
     "1": "1-bit",
@@ -40,8 +52,7 @@ class UnreadableImageError(Exception):
     """An image that cannot be used; the text is the reason, and the caller names the file."""
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What an image file says of itself, seen upright.
 
     `mode` is in words where the pixels need converting, and None where they do not. `several`: the file holds more
@@ -56,6 +67,19 @@ class Header:
     several: bool = False
 
 
+class Photograph(NamedTuple):
+    """A file read once.
+
+    pixels: as `decode` gives them, None if no size was asked for. digest: sha256 of the content, b"" if that changed
+    meanwhile. state: of the file, see contents.py.
+    """
+
+    header: Header
+    pixels: NDArray[np.uint8] | None
+    digest: bytes
+    state: State
+
+
 def read_header(path: Path) -> Header:
     """Size, mode and orientation of an image file, without decoding it. Call it from one thread.
 
@@ -63,22 +87,47 @@ def read_header(path: Path) -> Header:
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
-            raise UnreadableImageError("is not a regular file")
-        if status.st_size == 0:
-            raise UnreadableImageError("is empty (0 bytes)")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit refuses the image
-            image = Image.open(path, formats=_decoders())
-        with image:
+        _check_file(status)
+        with without_warnings(), Image.open(path, formats=_decoders()) as image:
             header = _header(image)
     except UnreadableImageError:
         raise
     except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
         raise UnreadableImageError(_reason(error)) from error
-    if header.height * header.width > MOST_PIXELS:
-        raise UnreadableImageError(f"is {header.width} x {header.height}: {_TOO_LARGE}")
+    _check_pixels(header)
     return header
+
+
+def read_photograph(path: str, size: tuple[int, int] | None) -> Photograph:
+    """Header, pixels of the size (height, width) and sum of an image file. To be called inside `without_warnings`.
+
+    Raises: UnreadableImageError as `read_header` and `decode`.
+    """
+    try:
+        now = time.time_ns()
+        descriptor = open_file(path)
+        try:
+            status = os.fstat(descriptor)
+            _check_file(status)
+            if status.st_size > SMALL:
+                return _read_large(descriptor, status, size, now)
+            content = read_whole(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
+        header, pixels = _see(io.BytesIO(content), size)
+        return Photograph(header, pixels, hashlib.sha256(content).digest(), settled(status, now))
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
+        raise UnreadableImageError(_reason(error)) from error
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow's warning of large images is not shown: our own limit refuses them. It counts for all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def decode(path: Path, height: int, width: int) -> NDArray[np.uint8]:
@@ -89,25 +138,69 @@ def decode(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """
     try:
         with Image.open(path, formats=_decoders()) as image:
-            # A JPEG decodes cheaply at a half, quarter or eighth; at twice the size the filter still matters.
-            longest = 2 * max(height, width)
-            image.draft(None, (longest, longest))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            upright = _eight_bits(image)
-            if upright.size != (width, height):
-                upright = ImageOps.fit(upright, (width, height), method=Image.Resampling.BILINEAR)
-            return np.asarray(upright, np.uint8)
+            return _pixels(image, height, width)
     except UnreadableImageError:
         raise
     except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
         raise UnreadableImageError(_reason(error)) from error
 
 
+def _read_large(descriptor: int, status: os.stat_result, size: tuple[int, int] | None, now: int) -> Photograph:
+    """The same without holding the content."""
+    with open(descriptor, "rb", closefd=False) as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+        header, pixels = _see(file, size)
+    same = state_of(os.fstat(descriptor)) == state_of(status)
+    return Photograph(header, pixels, digest if same else b"", settled(status, now))
+
+
+def _see(source: BinaryIO, size: tuple[int, int] | None) -> tuple[Header, NDArray[np.uint8] | None]:
+    """What an opened file says of itself and, if a size is given, its pixels."""
+    image = Image.open(source, formats=_decoders())
+    header = _header(image)
+    _check_pixels(header)
+    if size is None:
+        return header, None
+    if image.format in _LOOKED_AT_IN_PLACE and not header.several:
+        return header, _pixels(image, *size)
+    source.seek(0)
+    with Image.open(source, formats=_decoders()) as image:
+        return header, _pixels(image, *size)
+
+
+def _pixels(image: Image.Image, height: int, width: int) -> NDArray[np.uint8]:
+    if image.format == "JPEG":
+        # It decodes cheaply at a half, quarter or eighth; at twice the size the filter still matters.
+        longest = 2 * max(height, width)
+        image.draft(None, (longest, longest))
+    image.load()
+    # Asking for tags takes as long as decoding a small image.
+    if image.format != "PNG" or not _PLAIN_INFO.issuperset(image.info):
+        ImageOps.exif_transpose(image, in_place=True)
+    upright = _eight_bits(image)
+    if upright.size != (width, height):
+        upright = ImageOps.fit(upright, (width, height), method=Image.Resampling.BILINEAR)
+    shape = (height, width) if upright.mode == "L" else (height, width, 3)
+    return np.frombuffer(upright.tobytes(), np.uint8).reshape(shape)
+
+
+def _check_file(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+        raise UnreadableImageError("is not a regular file")
+    if status.st_size == 0:
+        raise UnreadableImageError("is empty (0 bytes)")
+
+
+def _check_pixels(header: Header) -> None:
+    if header.height * header.width > MOST_PIXELS:
+        raise UnreadableImageError(f"is {header.width} x {header.height}: {_TOO_LARGE}")
+
+
 @cache
 def _decoders() -> list[str]:
     """Those of _DECODERS that this Pillow has; a renamed EPS must not reach the program started for it."""
-    Image.init()
+    Image.preinit()  # with the two that are imported here, without the forty that nobody needs
     return [name for name in _DECODERS if name in Image.OPEN]
 
 
@@ -162,7 +255,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         if grey:  # alpha_composite knows RGBA only
             return Image.composite(layered.getchannel("L"), white.getchannel("L"), layered.getchannel("A"))
         return Image.alpha_composite(white, layered).convert("RGB")
-    return image.convert("L" if grey else "RGB")
+    wanted = "L" if grey else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _scaled(values: NDArray[np.generic]) -> Image.Image:

@@ -42,20 +42,23 @@ def split(images: ImageSet, *, seed: int = 0) -> Split:
 
 
 def hold_out(images: ImageSet, share: float, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
-    """Training and validation images: of each class `share` of its images is held out, never all, drawn by `seed`.
+    """Training and validation images: of each class `share` of its images is held out, drawn by `seed`.
 
-    If there are none to spare, both are all of the images. Unlike `split`, it takes sets of any size from 2 on.
+    Of a class of two or more it is at least one image, and never all. If there are none to spare, or the share is 0,
+    both are all of the images. Unlike `split`, it takes sets of any size from 2 on.
 
     >>> training, validation = hold_out(ImageSet.from_arrays(np.zeros((20, 8, 8)), [0, 1] * 10), 0.1)
     >>> len(training), validation.labels.tolist()
     (18, [0, 1])
     """
+    if not share:
+        return images, images
     order = np.random.default_rng(seed).permutation(len(images))
     labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
     held: list[int] = []
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        held += members[: min(round(share * len(members)), len(members) - 1)].tolist()
+        held += members[: min(max(1, round(share * len(members))), len(members) - 1)].tolist()
     held = held[: len(images) - 2]
     if not held:
         return images, images

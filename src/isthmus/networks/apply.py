@@ -41,9 +41,26 @@ def ranges(count: int, size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
+@torch.inference_mode()
+def in_batches(
+    network: nn.Module, function: Callable[[Tensor], Tensor], inputs: NDArray[np.generic] | Tensor
+) -> Tensor:
+    """A function of the network in evaluation mode, over inputs of any number, images or codes, on the CPU."""
+    network.eval()
+    device = next(network.parameters()).device
+    inputs = torch.as_tensor(inputs)
+    parts = []
+    for begin, end in ranges(len(inputs), BATCH):
+        batch = to_float(inputs[begin:end].to(device))
+        if batch.ndim == 4:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+        parts.append(function(batch).cpu())
+    return torch.cat(parts)
+
+
 def encode(network: Coder, images: NDArray[np.generic] | Tensor) -> NDArray[np.float32]:
     """Codes of images, for a VAE the means: (N, C, H, W) -> (N, D)."""
-    return _in_batches(network, lambda batch: _code(network, batch), images).numpy()
+    return in_batches(network, lambda batch: _code(network, batch), images).numpy()
 
 
 def posteriors(network: VAE, images: NDArray[np.generic] | Tensor) -> Gaussian:
@@ -53,22 +70,22 @@ def posteriors(network: VAE, images: NDArray[np.generic] | Tensor) -> Gaussian:
         found = network.encode(batch)
         return torch.cat([found.mean, found.log_variance], 1)
 
-    return Gaussian(*_in_batches(network, both, images).chunk(2, dim=1))
+    return Gaussian(*in_batches(network, both, images).chunk(2, dim=1))
 
 
 def decode(network: Coder, codes: NDArray[np.float32] | Tensor) -> Tensor:
     """Images of codes, clipped to [0, 1]: (N, D) -> (N, C, H, W)."""
-    return _in_batches(network, network.decode, codes).clamp(0, 1)
+    return in_batches(network, network.decode, codes).clamp(0, 1)
 
 
 def reconstruct(network: Coder | Denoiser, images: NDArray[np.generic] | Tensor) -> Tensor:
     """D(E(x)), or what a denoiser makes of x, not clipped: (N, C, H, W) -> the same shape."""
-    return _in_batches(network, network, images)
+    return in_batches(network, network, images)
 
 
 def classify(network: Classifier, images: NDArray[np.generic] | Tensor) -> Tensor:
     """Class probabilities: (N, C, H, W) -> (N, K)."""
-    return _in_batches(network, network.probabilities, images)
+    return in_batches(network, network.probabilities, images)
 
 
 def fold(layers: nn.Sequential) -> nn.Sequential:
@@ -117,19 +134,3 @@ def _as_transposed(layer: UpsampleConv2d) -> nn.ConvTranspose2d:
 def _code(network: Coder, batch: Tensor) -> Tensor:
     found = network.encode(batch)
     return found.mean if isinstance(found, Gaussian) else found
-
-
-@torch.inference_mode()
-def _in_batches(
-    network: nn.Module, function: Callable[[Tensor], Tensor], inputs: NDArray[np.generic] | Tensor
-) -> Tensor:
-    network.eval()
-    device = next(network.parameters()).device
-    inputs = torch.as_tensor(inputs)
-    parts = []
-    for begin, end in ranges(len(inputs), BATCH):
-        batch = to_float(inputs[begin:end].to(device))
-        if batch.ndim == 4:
-            batch = batch.contiguous(memory_format=torch.channels_last)
-        parts.append(function(batch).cpu())
-    return torch.cat(parts)

@@ -1,14 +1,20 @@
 """The one training loop.
 
-All images lie in one uint8 tensor on the device; a batch is taken by index and cast there. The order of the data and
-every random draw of epoch e are a function of (seed, e) alone, so that a run can be taken up after any epoch. Losses
-stay on the device until the epoch ends: no step waits for a number.
+All images lie in one uint8 tensor on the device; a batch is taken by index and cast there. Those of a set too large for
+memory stay on disk, and a thread reads the next batches meanwhile: the same images in the same order. The order of the
+data and every random draw of epoch e are a function of (seed, e) alone, so that a run can be taken up after any epoch.
+Losses stay on the device until the epoch ends: no step waits for a number.
+
+Dropout and the codes of a VAE draw from torch's global random states, which are seeded here and put back afterwards.
+Two trainings in threads of one process would disturb each other's draws: give each a process of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +25,7 @@ from isthmus.data.arrays import Pixels
 from isthmus.data.augment import augment
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
+from isthmus.data.stored import Stored, stored_in
 from isthmus.errors import DivergedError, InputError
 from isthmus.networks.apply import BATCH, ranges, to_float
 from isthmus.networks.autoencoder import Autoencoder
@@ -29,6 +36,7 @@ from isthmus.settings import TrainingSettings
 
 Corrupt = Callable[[Tensor, torch.Generator], Tensor]
 Progress = Callable[[int, int, str], None]
+Images = Tensor | Stored  # (N, C, H, W)
 
 TRAIN_SAMPLE = 5000  # training images scored after each epoch, at most: see scored_images
 
@@ -88,34 +96,36 @@ def train(
     images, targets = _on_device(training, network, device)
     sample = _every(len(training), scored_images(training, validation))
     scored = {
-        "train": (images[sample], None if targets is None else targets[sample]),
+        "train": (_selected(images, sample), None if targets is None else targets[sample]),
         "validation": _on_device(validation, network, device),
     }
     batches = ranges(len(images), settings.batch_size)
     steps = settings.epochs * len(batches)
+    place = next(network.parameters()).device
     optimizer = make_optimizer(network, settings)
     schedule = _schedule(optimizer, settings, steps)
 
     epochs: list[dict[str, float]] = []
-    callers_state = torch.random.get_rng_state()
     best, best_epoch = _weights(network), 0
     best_rank: tuple[float, ...] = (float("inf"),)
     seconds = 0.0
+    callers_state = contextlib.ExitStack()
+    callers_state.enter_context(_random_state_kept(place))
     try:
         for epoch in range(1, settings.epochs + 1):
             started = time.perf_counter()
             order_generator, noise_generator = _generator(seed, epoch, 0), _generator(seed, epoch, 1)
-            _seed_global(_generator(seed, epoch, 3).initial_seed(), images.device)  # dropout draws from it
-            order = torch.randperm(len(images), generator=order_generator).to(device)
+            _seed_global(_generator(seed, epoch, 3).initial_seed(), place)  # dropout draws from it
+            order = torch.randperm(len(images), generator=order_generator).to(place)
             losses = torch.zeros(len(batches), device=device)
             rates = []
             network.train()
             still.eval()
-            for step, (begin, end) in enumerate(batches):
-                index = order[begin:end]
-                labels = None if targets is None else targets[index]
+            chosen = [order[begin:end] for begin, end in batches]
+            for step, batch in enumerate(_batches(images, chosen, place)):
+                labels = None if targets is None else targets[chosen[step]]
                 losses[step] = update(
-                    network, images[index], labels, optimizer, settings, corrupt=corrupt, generator=noise_generator
+                    network, batch, labels, optimizer, settings, corrupt=corrupt, generator=noise_generator
                 )
                 rates.append(optimizer.param_groups[0]["lr"])
                 if schedule is not None:
@@ -150,7 +160,7 @@ def train(
             run.keep_checkpoint(best)
         raise
     finally:
-        torch.random.set_rng_state(callers_state)
+        callers_state.close()
         for parameter in frozen:
             parameter.requires_grad_(True)
         network.load_state_dict(best)
@@ -192,11 +202,12 @@ def one_pass(
     seed: int,
     number: int,
 ) -> float:
-    """Go over images once, with an optimizer that is kept from pass to pass; nothing is scored. The mean loss.
+    """Go over images once, with an optimizer that is kept from pass to pass. The mean loss of its steps.
 
     Arguments: images: (N, C, H, W), at least 2. labels: (N,), or None where the images are the target. seed, number:
     of the pass, decide the order and what is drawn.
-    Raises: DivergedError as `train`, counting the steps of this pass; InputError if the likelihood does not fit.
+    Raises: DivergedError as `train`, counting the steps of this pass; the network is of no use then. InputError if the
+    likelihood does not fit.
     """
     _check_likelihood(network, images.numpy(), "X")
     place = next(network.parameters()).device
@@ -204,8 +215,9 @@ def one_pass(
     corrupt = _noise(settings.noise) if settings.noise else None
     generator = _generator(seed, number, 1)
     order = torch.randperm(len(images), generator=_generator(seed, number, 0)).to(place)
+    batches = ranges(len(images), settings.batch_size)
     network.train()
-    with torch.random.fork_rng(devices=[]):
+    with _random_state_kept(place):
         _seed_global(_generator(seed, number, 3).initial_seed(), place)  # dropout draws from it
         losses = [
             update(
@@ -217,11 +229,12 @@ def one_pass(
                 corrupt=corrupt,
                 generator=generator,
             )
-            for begin, end in ranges(len(images), settings.batch_size)
+            for begin, end in batches
         ]
-    network.eval()
-    found = torch.stack(losses).tolist()
+    found, last = torch.stack(losses).tolist(), order[batches[-1][0] :]
     _check_finite(found, [settings.learning_rate] * len(found), first_step=1)
+    left = _loss_left(network, images[last], None if labels is None else labels[last], corrupt, generator)
+    _check_finite([left], [settings.learning_rate], first_step=len(found))
     return float(np.mean(found))
 
 
@@ -234,7 +247,7 @@ def scored_images(training: ImageSet, validation: ImageSet) -> int:
 @torch.inference_mode()
 def score(
     network: Network,
-    images: Tensor,
+    images: Images,
     targets: Tensor | None,
     *,
     corrupt: Corrupt | None = None,
@@ -242,14 +255,15 @@ def score(
 ) -> dict[str, float]:
     """Means over all images of what `network.score` measures, in evaluation mode and large batches.
 
-    Arguments: images: (N, C, H, W), uint8 or float. targets: (N,) labels, or None where the images are the target.
+    Arguments: images: (N, C, H, W), uint8 or float, or on disk. targets: (N,) labels, or None where the images are it.
     """
     if corrupt is not None and generator is None:
         raise ValueError("score needs a generator to corrupt images with")
     network.eval()
     sums: dict[str, float] = {}
+    place = next(network.parameters()).device
     for begin, end in ranges(len(images), BATCH):
-        clean = to_float(images[begin:end])
+        clean = to_float(_taken(images, slice(begin, end), place))
         given = corrupt(clean, generator) if corrupt is not None and generator is not None else clean
         given = given.contiguous(memory_format=torch.channels_last)
         figures = network.score(given, clean if targets is None else targets[begin:end])
@@ -263,9 +277,10 @@ def _noise(sigma: float) -> Corrupt:
     return lambda images, generator: add_noise(images, sigma, generator=generator)
 
 
-def _on_device(data: ImageSet, network: Network, device: str | torch.device) -> tuple[Tensor, Tensor | None]:
-    """Images as one tensor, and labels where the network learns from them."""
-    images = torch.from_numpy(data.images).to(device)
+def _on_device(data: ImageSet, network: Network, device: str | torch.device) -> tuple[Images, Tensor | None]:
+    """Images as one tensor unless they stay on disk, and labels where the network learns from them."""
+    stored = stored_in(data.images)
+    images = torch.from_numpy(data.images).to(device) if stored is None else stored
     if network.target == "images":
         return images, None
     if data.labels is None:
@@ -273,6 +288,23 @@ def _on_device(data: ImageSet, network: Network, device: str | torch.device) -> 
             f"{data.name} has no labels for a classifier to learn from; put each class into a folder of its own."
         )
     return images, torch.from_numpy(data.labels).to(device)
+
+
+def _batches(images: Images, chosen: list[Tensor], place: torch.device) -> Iterator[Tensor]:
+    """The images at each of these positions, on the device."""
+    if isinstance(images, Tensor):
+        yield from (images[index] for index in chosen)
+    else:
+        for batch in images.batches(index.cpu().numpy() for index in chosen):
+            yield torch.from_numpy(batch).to(place)
+
+
+def _taken(images: Images, index: slice, place: torch.device) -> Tensor:
+    return images[index] if isinstance(images, Tensor) else torch.from_numpy(images[index]).to(place)
+
+
+def _selected(images: Images, index: Tensor) -> Images:
+    return images[index] if isinstance(images, Tensor) else images.select(index.numpy())
 
 
 def _every(count: int, most: int) -> Tensor:
@@ -290,8 +322,17 @@ def _seed_global(seed: int, device: torch.device) -> None:
     """What torch.manual_seed does, but for this device only: it also notes where it was called for each kind of device
     that is not here, a millisecond an epoch."""
     torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
+    if device.type == "cuda":  # torch.cuda.manual_seed is for the current one, which may be another
+        torch.cuda.default_generators[device.index].manual_seed(seed)
+    elif device.type != "cpu":
         torch.get_device_module(device).manual_seed(seed)
+
+
+def _random_state_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """What `_seed_global` sets, the random states of the CPU and of this device, is put back on leaving."""
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
 def _check_likelihood(network: Network, images: Pixels, name: str) -> None:
@@ -299,7 +340,8 @@ def _check_likelihood(network: Network, images: Pixels, name: str) -> None:
     if not isinstance(network, VAE) or network.likelihood != "bernoulli":
         return
     top = 255 if images.dtype == np.uint8 else 1
-    if not bool(((images == 0) | (images == top)).all()):
+    parts = (images[begin : begin + BATCH] for begin in range(0, len(images), BATCH))
+    if not all(bool(((part == 0) | (part == top)).all()) for part in parts):
         raise InputError(
             f"{name} has grey values, which no Bernoulli likelihood draws; threshold the "
             "images, or use model.likelihood=gaussian."
@@ -341,6 +383,16 @@ def _schedule(
 
 def _weights(network: Network) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _loss_left(
+    network: Network, images: Tensor, labels: Tensor | None, corrupt: Corrupt | None, generator: torch.Generator
+) -> float:
+    """The loss of a batch once all steps are done, NaN if a weight is not finite: a loss from before the last step says
+    nothing of what that step did."""
+    if not all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values()):
+        return math.nan
+    return score(network, images, labels, corrupt=corrupt, generator=generator)["loss"]
 
 
 def _rank(record: dict[str, float]) -> tuple[float, ...]:
