@@ -18,8 +18,8 @@
 # one, compares it with the best that any linear method can do, draws digits nobody wrote, finds odd pictures, reads
 # digits, and removes noise. The pictures come with Isthmus; nothing is downloaded.
 #
-# As a script: `python examples/digits.py`, or with `--fast` on a fifth of the pictures in about half a minute. On a
-# desktop each figure waits until its window is closed; `MPLBACKEND=agg` shows none.
+# As a script: `python examples/digits.py`, or sooner with `--fast`, on a fifth of the pictures. On a desktop each
+# figure waits until its window is closed; `MPLBACKEND=agg` shows none.
 
 # %%
 import sys
@@ -129,10 +129,10 @@ show({"drawn from the variational autoencoder": vae.sample(12, random_state=1)})
 # ## Odd pictures
 #
 # `score_samples` says how well each picture is understood: the lower, the stranger. Here it is given digits turned
-# upside down, their negatives, and digits cut in two halves that changed places.
+# upside down (some are digits still), negatives, and digits cut in two halves that changed places.
 
 # %%
-odd = np.concatenate([test[0:20, ::-1], 255 - test[20:40], np.roll(test[40:60], 14, axis=2)])
+odd = np.concatenate([test[0:20, ::-1, ::-1], 255 - test[20:40], np.roll(test[40:60], 14, axis=2)])
 usual, strange = vae.score_samples(test[60:]), vae.score_samples(odd)
 truth = np.repeat([0, 1], [len(usual), len(strange)])
 area = roc_auc_score(truth, -np.concatenate([usual, strange]))

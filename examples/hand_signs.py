@@ -20,8 +20,8 @@
 # Where the photographs of Mavi (2020, arXiv:2011.08927) are on this machine they are used; elsewhere hands that Isthmus
 # draws, so that nothing is downloaded. `isthmus data list` says where they would come from.
 #
-# As a script: `python examples/hand_signs.py`, or with `--fast` on half of the pictures in about a minute. On a desktop
-# each figure waits until its window is closed; `MPLBACKEND=agg` shows none.
+# As a script: `python examples/hand_signs.py`, or sooner with `--fast`, on half of the pictures and smaller. On a
+# desktop each figure waits until its window is closed; `MPLBACKEND=agg` shows none.
 
 # %%
 import sys
@@ -115,8 +115,7 @@ for label, model in compared.items():
 # ## How many numbers a hand needs
 #
 # The error per pixel of pictures drawn from codes, on test pictures. The linear autoencoder is solved exactly: it is
-# the best of all linear ones on its training pictures. The convolutional one has to be taught, and pictures are few:
-# which of the two is ahead changes with their number, and with that of the epochs.
+# the best of all linear ones on its training pictures. The convolutional one has to be taught, and pictures are few.
 
 # %%
 errors = {}

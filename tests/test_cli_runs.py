@@ -3,15 +3,20 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import pytest
 
 from command_line import check_refused, content, toy
+from isthmus import removal, run_table
 from isthmus.cli import runs as command
 from isthmus.data.catalog import load
 from isthmus.data.split import split
+from isthmus.errors import StorageError
+from isthmus.removal import remove
 from isthmus.runs import Run
 from isthmus.settings import DataSettings, LinearSettings, RunSettings
 from isthmus.studies.single import train_one
@@ -173,6 +178,54 @@ def test_models_alone_are_listed_and_those_of_other_programs_are_not(isthmus, ho
     assert isthmus("runs", "show", "kept")[0] == 0
 
 
+def test_facts_of_another_kind_are_damage_too(isthmus, home):
+    run = Run(home / "runs/linear")
+    status, path = run.status(), home / "runs/linear/status.json"
+    path.write_text(json.dumps({**status, "time": 5}))
+    assert (listed(isthmus)["runs/linear"]["state"], listed(isthmus)["runs/linear"]["when"]) == ("finished", "5")
+    path.write_text(json.dumps({**status, "seconds": "long"}))
+    row = listed(isthmus)["runs/linear"]
+    assert (row["state"], row["problem"]) == ("damaged", "could not convert string to float: 'long'")
+    path.write_text(json.dumps(status))
+    (run.folder / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 1, "validation_loss": "low"}\n')
+    row = listed(isthmus)["runs/linear"]
+    assert (row["state"], row["loss"]) == ("damaged", None)
+    assert "runs/linear/metrics.jsonl holds what is no number" in row["problem"]
+    assert isthmus("runs", "list")[0] == isthmus("runs", "show", "runs/linear")[0] == 0
+
+
+def test_a_folder_that_cannot_be_entered_is_named_by_list(isthmus, home, monkeypatch):
+    (home / "shut").mkdir()
+    is_file = Path.is_file
+
+    def refuse(path):
+        if path.parent.name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    code, out, err = isthmus("runs", "list")
+    assert code == 0
+    assert err == "not looked into: shut: Permission denied\n"
+    assert "runs/linear" in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not text")
+def test_names_that_are_no_text_are_printed_escaped(isthmus, home):
+    name = os.fsdecode(b"runs/\xff")
+    shutil.copytree("runs/linear", name)
+    assert name in listed(isthmus)
+    for arguments in (["list"], ["show", name], ["compare", name, "runs/wide"], ["rm", name, "--yes"]):
+        code, out, err = isthmus("runs", *arguments)
+        assert code == 0, err
+        assert "runs/\\udcff" in out
+
+
+def test_listing_counts_no_files(isthmus, home, monkeypatch):
+    monkeypatch.delattr(run_table, "file_sizes")
+    assert len(listed(isthmus)) == 3
+
+
 # show
 
 
@@ -197,6 +250,24 @@ def test_show_tells_settings_versions_data_history_and_files(isthmus, home):
     history = out.split("history\n")[1].split("\n\n")[0].splitlines()
     assert len(history) < 12
     assert {"1", "12", str(found["best"])} <= {line.split()[0] for line in history}
+
+
+def test_a_file_that_is_being_written_may_vanish(isthmus, home, monkeypatch):
+    (home / "runs/linear/.codes.npz.abc.writing").write_text("")
+    lstat = Path.lstat
+
+    def vanish(path):
+        if path.name.endswith(".writing"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanish)
+    code, out, err = isthmus("runs", "show", "runs/linear", "--json")
+    assert code == 0, err
+    ended = {name for name in content(home / "runs/linear") if "writing" not in name}
+    assert set(json.loads(out)["files"]) == {*ended, ".lock"}
+    code, _, err = isthmus("runs", "rm", "runs/linear", "--yes")
+    assert (code, "Could not look into runs/linear/.codes.npz.abc.writing: No such file" in err) == (1, True)
 
 
 def test_what_is_no_run_is_named(isthmus, home):
@@ -239,17 +310,61 @@ def test_one_run_is_not_compared(isthmus, home):
 
 def test_a_run_is_removed_and_nothing_else(isthmus, home):
     (home / "runs/linear/.run.json.abc.writing").write_text("left by a process that was killed")
-    files = len([path for path in (home / "runs/linear").rglob("*") if path.is_file() and path.name != ".lock"])
+    paths = [path for path in (home / "runs/linear").rglob("*") if path.is_file() and path.name != ".lock"]
+    files, size = len(paths), sum(path.stat().st_size for path in paths)
     before = {name: time for name, time in content(home).items() if not name.startswith("runs/linear/")}
     code, out, err = isthmus("runs", "rm", "runs/linear", "--yes", "--json")
     assert code == 0, err
-    assert json.loads(out) == {
-        "removed": "runs/linear",
-        "kind": "run",
-        "files": files,
-        "bytes": pytest.approx(0, abs=1e9),
-    }
+    assert json.loads(out) == {"removed": "runs/linear", "kind": "run", "files": files, "bytes": size}
     assert not (home / "runs/linear").exists()
+    assert content(home) == before
+
+
+@pytest.mark.parametrize(("inside", "name"), [("runs/linear", "."), ("runs/linear/model", "..")])
+def test_the_folder_one_works_in_can_be_removed(isthmus, home, monkeypatch, inside, name):
+    monkeypatch.chdir(home / inside)
+    code, _, err = isthmus("runs", "rm", name, "--yes")
+    monkeypatch.chdir(home)
+    assert code == 0, err
+    assert sorted(path.name for path in (home / "runs").iterdir()) == ["classifier", "wide"]
+
+
+def test_a_model_alone_is_removed(isthmus, home):
+    shutil.copytree("runs/linear/model", "kept")
+    (home / "kept/onnx").mkdir()
+    (home / "kept/onnx/encoder.onnx").write_text("")
+    check_refused(isthmus("runs", "rm", "kept", "--study", "--yes"), "kept is a model, not a study")
+    code, out, err = isthmus("runs", "rm", "kept", "--yes", "--json")
+    assert code == 0, err
+    assert json.loads(out)["kind"] == "model"
+    assert not (home / "kept").exists()
+    before = content(home)
+    words = f"runs/linear/model is a part of the run {home}/runs/linear; name that"
+    check_refused(isthmus("runs", "rm", "runs/linear/model", "--yes"), words)
+    assert content(home) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model/config.json", '{"architectures": []}'),
+        ("config.json", '{"architectures": []}'),
+        ("model/config.json", "{"),
+        ("run.json", '{"settings": {}}'),
+        ("run.json", "[]"),
+        ("study.toml", "seed = 0\n"),
+    ],
+)
+def test_what_other_programs_or_people_wrote_is_not_removed(isthmus, home, name, text):
+    path = home / "other" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    for beside in ("model.safetensors", "README.md") if path.name == "config.json" else ():
+        (path.parent / beside).write_text("")
+    before = content(home)
+    for study in ([], ["--study"]):
+        words = ("other is not a run, a model or a study that Isthmus wrote", "nothing was removed")
+        check_refused(isthmus("runs", "rm", "other", "--yes", *study), *words)
     assert content(home) == before
 
 
@@ -282,6 +397,15 @@ def foreign_in_model(home):
     (home / "runs/linear/model/weights.bin").write_text("mine")
 
 
+def nameless(home):
+    (home / "runs/linear/.writing").write_text("mine")
+
+
+def like_one_being_written(home):
+    for name in (".notes.writing", ".notes.abc.writing", "model/..abc.writing"):
+        (home / "runs/linear" / name).write_text("mine")
+
+
 def inner_link(home):
     (home / "toy.txt").write_text("mine")
     (home / "runs/linear/codes.npz").unlink()
@@ -299,6 +423,8 @@ def inner_folder_link(home):
         (foreign, ("holds what Isthmus did not write (notes.txt)", "move that elsewhere")),
         (foreign_folder, ("(mine)",)),
         (foreign_in_model, ("model/weights.bin",)),
+        (nameless, ("(.writing)",)),
+        (like_one_being_written, (".notes.writing", ".notes.abc.writing", "model/..abc.writing")),
         (inner_link, ("codes.npz, a link",)),
         (inner_folder_link, ("checkpoints, a link",)),
     ],
@@ -307,6 +433,25 @@ def test_what_is_not_ours_keeps_a_run(isthmus, home, spoil, words):
     spoil(home)
     before = content(home)
     check_refused(isthmus("runs", "rm", "runs/linear", "--yes"), *words)
+    assert content(home) == before
+
+
+@pytest.mark.parametrize(("name", "words"), [("checkpoints", "(checkpoints, a link)"), ("linear", "linear is a link")])
+def test_a_junction_of_windows_is_a_link(isthmus, home, monkeypatch, name, words):
+    (home / "runs/linear/checkpoints").mkdir(exist_ok=True)
+    (home / "runs/linear/checkpoints/mine.txt").write_text("mine")
+    lstat = Path.lstat
+
+    def of_windows(path):
+        facts = lstat(path)
+        attributes = 0x410 if path.name == name else 0x10
+        return SimpleNamespace(st_mode=facts.st_mode, st_size=facts.st_size, st_file_attributes=attributes)
+
+    monkeypatch.setattr(Path, "lstat", of_windows)
+    before = content(home)
+    answer = isthmus("runs", "rm", "runs/linear", "--yes")
+    check_refused(answer, words)
+    assert "mine" not in answer[2]
     assert content(home) == before
 
 
@@ -325,6 +470,9 @@ def test_links_and_what_is_no_run_are_not_removed(isthmus, home):
 def test_a_run_in_use_is_not_removed(isthmus, home):
     with filelock.FileLock(home / "runs/linear/.lock"):
         check_refused(isthmus("runs", "rm", "runs/linear", "--yes"), "is in use by another process")
+        (home / "runs/linear/notes.txt").write_text("mine")  # what a run in use holds is not looked at
+        check_refused(isthmus("runs", "rm", "runs/linear", "--yes"), "is in use by another process")
+    (home / "runs/linear/notes.txt").unlink()
     (home / "study.toml").write_text("seed = 0\n")
     with filelock.FileLock(home / ".lock"):
         check_refused(isthmus("runs", "rm", "runs/linear", "--yes"), "is in use by another process")
@@ -332,7 +480,7 @@ def test_a_run_in_use_is_not_removed(isthmus, home):
     assert isthmus("runs", "rm", "runs/linear", "--yes")[0] == 0
 
 
-def test_a_study_is_removed_only_when_named_as_one(isthmus, home, tmp_path):
+def test_a_study_is_removed_only_when_named_as_one(isthmus, home, monkeypatch, tmp_path):
     study = tmp_path / "home/digits"
     shutil.copytree(home / "runs", study / "runs")
     for name in ("study.toml", "env.json", "status.json", "log.txt", "summary.json", "report.html", "figures/D1.png"):
@@ -344,18 +492,73 @@ def test_a_study_is_removed_only_when_named_as_one(isthmus, home, tmp_path):
     (study / "runs/linear/mine.txt").unlink()
     with filelock.FileLock(study / ".lock"):
         check_refused(isthmus("runs", "rm", "digits", "--study", "--yes"), "is in use")
+    with monkeypatch.context() as patch, filelock.FileLock(study / "runs/linear/.lock"):
+        check_refused(isthmus("runs", "rm", "digits", "--study", "--yes"), "is in use")
+        patch.setattr(removal, "in_use", lambda _: False)  # begun just after it was looked at
+        check_refused(isthmus("runs", "rm", "digits", "--study", "--yes"), "is in use")
     code, _, err = isthmus("runs", "rm", "digits", "--study", "--yes")
     assert code == 0, err
     assert not study.exists()
     assert (home / "runs/linear").exists()
 
 
-def test_what_an_interruption_leaves_can_be_removed(isthmus, home):
+def test_what_is_left_of_a_run_is_listed_and_can_be_removed(isthmus, home):
     for name in ("status.json", "metrics.jsonl", "codes.npz", "model/model.safetensors"):
         (home / "runs/linear" / name).unlink(missing_ok=True)
     assert listed(isthmus)["runs/linear"]["state"] == "stopped"
     assert isthmus("runs", "rm", "runs/linear", "--yes")[0] == 0
     assert not (home / "runs/linear").exists()
+
+
+LAYOUTS = {"run": "runs/linear", "copy/model": "runs/linear/model", "flat": "runs/linear/model", "study/runs": "runs"}
+
+
+def removal_stops(monkeypatch, after):
+    """Only so many files and folders can be removed."""
+    allowed = iter(range(after))
+
+    def stop(act):
+        def act_or_stop(path, **options):
+            if next(allowed, None) is None:
+                raise PermissionError(13, "Permission denied", str(path))
+            act(path, **options)
+
+        return act_or_stop
+
+    monkeypatch.setattr(Path, "unlink", stop(Path.unlink))
+    monkeypatch.setattr(Path, "rmdir", stop(Path.rmdir))
+
+
+def what_stopped(folder, study):
+    try:
+        remove(folder, study=study)
+    except StorageError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_wherever_it_is_interrupted_the_same_command_goes_on(home, monkeypatch, layout):
+    folder, study = home / layout.split("/")[0], layout.startswith("study")
+    for after in range(100):
+        shutil.copytree(LAYOUTS[layout], home / layout)
+        for name in ("study.toml", "env.json") if study else ():
+            (folder / name).write_text("")
+        with monkeypatch.context() as patch:
+            removal_stops(patch, after)
+            told = what_stopped(folder, study)
+        if told is None:
+            break
+        goes_on = "The same command removes what is left." in told
+        assert goes_on or "What is left of it is empty: remove it by hand." in told
+        if goes_on:
+            remove(folder, study=study)
+            assert not folder.exists()
+        else:
+            assert not content(folder)
+            shutil.rmtree(folder)
+    assert not folder.exists()
+    assert 5 < after < 99
 
 
 def test_a_file_that_stays_is_named_and_the_same_command_goes_on(isthmus, home, monkeypatch):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import signal
+import tomllib
 
 import numpy as np
 import pytest
@@ -11,7 +12,13 @@ import pytest
 from command_line import PROMISED, SMALL, content, start, toy, wait_until
 from isthmus.cli.main import run
 from isthmus.data.catalog import load
-from isthmus.studies.study import budget
+from isthmus.data.split import split
+from isthmus.runs import Run
+from isthmus.settings import validate
+from isthmus.studies.built_in import in_file_terms
+from isthmus.studies.study import DigitsSettings, budget
+from isthmus.studies.study_file import planned
+from isthmus.training.evaluation import chosen_images
 
 
 @pytest.fixture(scope="session")
@@ -69,6 +76,21 @@ def test_the_folder_of_a_study(finished):
     assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
 
 
+def test_the_study_trains_what_its_toml_says(finished):
+    """But for the remedy of the classifier, which its curves decide."""
+    folder = finished[0]
+    settings = validate(DigitsSettings, tomllib.loads((folder / "study.toml").read_text()))
+    images = chosen_images(settings.data)
+    training = len(split(images, seed=settings.seed).train)
+    plans = {plan.name: plan for plan in planned(in_file_terms(settings, images.shape), images=training)}
+    runs = {path.name: Run(path).settings() for path in (folder / "runs").iterdir()}
+    assert set(runs) - {"classifier-remedy"} == set(plans)
+    for name, asked in plans.items():
+        done = runs[name]
+        said = (asked.plan.model, asked.plan.training, asked.plan.seed, asked.start)
+        assert (done.model, done.training, done.seed, done.start) == said
+
+
 def test_a_fast_study_says_so(finished):
     folder, _, _, err = finished
     assert "a fast run: every training has a third of its updates" in err
@@ -112,7 +134,7 @@ def test_a_run_of_a_study_can_be_evaluated_and_a_study_cannot(isthmus, finished)
     assert json.loads(out)["figures"]["mse"] > 0
     code, _, err = isthmus("evaluate", folder, command[3])
     assert code == 2
-    assert "is not a finished run" in err
+    assert "runs fit; name one of them" in err
 
 
 def test_an_unlabelled_study_survives_ctrl_c_and_kill_9(isthmus, tmp_path):

@@ -26,11 +26,13 @@ from isthmus.estimators.denoiser import Denoiser
 from isthmus.estimators.inputs import learn_form
 from isthmus.estimators.parameters import calm_schedule, schedule
 from isthmus.latent.sampling import density_of
+from isthmus.networks import pca
 from isthmus.networks.apply import classify, decode, encode, reconstruct
 from isthmus.networks.catalog import NETWORKS
 from isthmus.runs import Run
 from isthmus.studies.single import train_one
 
+GPU = torch.cuda.is_available()
 QUICK = {"epochs": 2, "random_state": 0}
 ROWS, FLOWERS = load_iris(return_X_y=True)
 MODELS = Path(__file__).parent / "data" / "version-1"
@@ -215,6 +217,40 @@ def test_how_long_and_how_fast_is_decided_by_the_table_the_count_and_the_user() 
     assert (calm.schedule, calm.learning_rate) == ("constant", NETWORKS["strong"].training.learning_rate / 4)
 
 
+def test_numbers_of_another_type_mean_what_they_say() -> None:
+    plain = {"latent_dim": 3, "epochs": 2, "batch_size": 8, "validation_fraction": 0.2}
+    given = {"latent_dim": 3.0, "epochs": "2", "batch_size": np.float64(8), "validation_fraction": "0.2"}
+    first, second = (ConvAutoencoder(random_state=0, **each).fit(ROWS) for each in (given, plain))
+    assert np.array_equal(first.transform(ROWS), second.transform(ROWS))
+    assert np.array_equal(first.partial_fit(ROWS).transform(ROWS), second.partial_fit(ROWS).transform(ROWS))
+    exact = LinearAutoencoder(latent_dim=2.0).fit(ROWS)
+    assert np.array_equal(exact.transform(ROWS), LinearAutoencoder(latent_dim=2).fit(ROWS).transform(ROWS))
+
+
+def test_a_linear_optimum_that_is_only_approximated_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = LinearAutoencoder(latent_dim=2).fit(ROWS)
+    monkeypatch.setattr(pca, "EXACT_UP_TO", 3)
+    with pytest.warns(UserWarning, match="150 samples of 4 features, .* by a randomised solver. Take") as seen:
+        near = LinearAutoencoder(latent_dim=2).fit(ROWS)
+    assert seen[0].filename == __file__  # it points at the call
+    assert near.score(ROWS) == pytest.approx(exact.score(ROWS), rel=1e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.skipif(not GPU, reason="no GPU"))])
+def test_fitting_leaves_the_random_states_alone(device: str) -> None:
+    def states() -> list[torch.Tensor]:
+        return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if GPU else [])]
+
+    model = ImageClassifier(dropout=0.5, device=device, **QUICK)
+    before = states()
+    first = model.fit(ROWS, FLOWERS).predict_proba(ROWS)
+    assert all(map(torch.equal, before, states()))
+    again = clone(model).fit(ROWS, FLOWERS)
+    assert np.allclose(again.predict_proba(ROWS), first, atol=1e-6)
+    again.partial_fit(ROWS, FLOWERS)
+    assert all(map(torch.equal, before, states()))
+
+
 @pytest.mark.parametrize("estimator", EVERY, ids=repr)
 def test_a_seed_decides_everything(estimator: ConvAutoencoder) -> None:
     X, y = pictures(20, 16, 16), np.arange(20) % 2
@@ -316,46 +352,6 @@ def test_a_denoiser_beats_leaving_the_noise_in() -> None:
     assert np.square(restored - clean).mean() < 0.25**2 / 3
     assert model.score(clean) > -(0.25**2) / 3
     assert model.score(clean) == model.score(clean)
-
-
-# -- partial_fit
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [ConvAutoencoder(), LinearAutoencoder(solver="gradient"), VariationalAutoencoder(), ImageClassifier(), Denoiser()],
-    ids=repr,
-)
-def test_passes_go_on_from_one_another(estimator: ConvAutoencoder) -> None:
-    y = {"classes": [0, 1, 2]} if isinstance(estimator, ImageClassifier) else {}
-    model = clone(estimator).set_params(random_state=0)
-    scores = []
-    for i in range(30):
-        model.partial_fit(ROWS, FLOWERS, **(y if i == 0 else {}))
-        scores.append(model.score(ROWS, FLOWERS))
-    assert scores[-1] > scores[0]
-    again = clone(model)
-    for i in range(3):
-        again.partial_fit(ROWS, FLOWERS, **(y if i == 0 else {}))
-    halfway = pickle.loads(pickle.dumps(again))  # the optimizer comes along
-    assert np.array_equal(
-        answers(halfway.partial_fit(ROWS, FLOWERS), ROWS), answers(again.partial_fit(ROWS, FLOWERS), ROWS)
-    )
-
-
-def test_partial_fit_goes_on_from_fit_and_takes_rows_beyond_the_first() -> None:
-    model = ConvAutoencoder(random_state=0).fit(ROWS)
-    before = model.score(ROWS)
-    for _ in range(10):
-        model.partial_fit(ROWS)
-    assert model.score(ROWS) > 1.5 * before
-    assert np.isfinite(model.partial_fit(3 * ROWS).score(ROWS))
-    assert model.fit(ROWS).score(ROWS) == before  # fit begins anew
-
-
-def test_the_exact_solver_has_no_partial_fit() -> None:
-    assert not hasattr(LinearAutoencoder(), "partial_fit")
-    assert hasattr(LinearAutoencoder(solver="gradient"), "partial_fit")
 
 
 # -- inside scikit-learn

@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 
 from isthmus.data.imageset import ImageSet
-from isthmus.errors import DataError, DivergedError, InputError, RunExistsError
+from isthmus.errors import DataError, DivergedError, InputError
 from isthmus.estimators.autoencoders import ConvAutoencoder, LinearAutoencoder, VariationalAutoencoder
 from isthmus.estimators.classifier import ImageClassifier
 from isthmus.estimators.denoiser import Denoiser
+from isthmus.estimators.parameters import place
 
 ROWS, FLOWERS = load_iris(return_X_y=True)
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 16, 20), np.uint8)
-MODELS = Path(__file__).parent / "data" / "version-1"
 EVERY = [
     ConvAutoencoder(epochs=1),
     LinearAutoencoder(),
@@ -94,6 +96,11 @@ BAD_LATER = {
     ),
     "fewer columns": (ROWS, ROWS[:, :3], "X has 3 features, but .* is expecting 4 features as input: give the columns"),
     "NaN": (ROWS, with_nan(ROWS), "NaN or infinite values in 1 of 150 rows"),
+    "NaN in images": (
+        IMAGES / 255,
+        with_nan(IMAGES),
+        r"images hold NaN or infinite values; needed are numbers in \[.*: replace",
+    ),
     "floats to 255": (IMAGES, IMAGES.astype(float), r"images are floats from 0 to 255; needed is \[.*\]: divide by"),
     "one image alone": (IMAGES, IMAGES[0], r"X has shape \(16, 20\), but .* X\[None\] a set of one image"),
 }
@@ -181,7 +188,7 @@ BAD_PARAMETERS = {
         IMAGES,
         r"\(9, 9\), but X holds images \(1, 16, 20\).*leave it out",
     ),
-    "density": (ConvAutoencoder(density="mixtur"), ROWS, "density is 'mixtur', which is none; did you mean 'mixture'"),
+    "density": (ConvAutoencoder(density="mixtur"), ROWS, "'mixtur' is no density; did you mean 'mixture'"),
     "device": (ConvAutoencoder(device="gpu"), ROWS, "device is 'gpu'; give cpu, cuda, cuda:0 or mps"),
     "no such device": (
         ConvAutoencoder(device="xpu"),
@@ -202,6 +209,12 @@ BAD_PARAMETERS = {
     ),
     "noise": (Denoiser(noise=0), ROWS, "noise is 0; give the standard deviation to learn from, above 0"),
     "sigma": (VariationalAutoencoder(sigma=-1.0), ROWS, r"model.sigma.*greater than 0 \(given -1.0\)"),
+    "idle sigma": (
+        VariationalAutoencoder(likelihood="bernoulli", sigma=0.1),
+        IMAGES // 128 * 255,
+        "sigma is 0.1, but likelihood='bernoulli' has no sigma: leave it out, or give likelihood='gaussian'",
+    ),
+    "half a number": (LinearAutoencoder(latent_dim=1.5), ROWS, r"model.latent_dim: .*valid integer.* \(given 1.5\)"),
     "grey values": (
         VariationalAutoencoder(likelihood="bernoulli"),
         IMAGES,
@@ -221,18 +234,56 @@ def test_parameters_that_cannot_be_used(case: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("y", "words"),
+    ("y", "kind", "words"),
     [
-        (None, "ImageClassifier requires y to be passed, but the target y is None: give one label"),
-        (FLOWERS[:-1], "X has 150 samples, but y has 149 labels: give one for each"),
-        (np.zeros(150), r"y holds one class only, \[0.0\]: a classifier tells at least two apart; add samples"),
-        (ROWS[:, 0], "Unknown label type: continuous"),
-        (ROWS, "y should be a 1d array"),
+        (None, InputError, "ImageClassifier requires y to be passed, but the target y is None: give one label"),
+        (FLOWERS[:-1], DataError, "X has 150 samples, but y has 149 labels: give one for each"),
+        (np.zeros(150), InputError, r"y holds one class only, \[0.0\]: a classifier tells at least two apart; add"),
+        (ROWS[:, 0], ValueError, "Unknown label type: continuous"),
+        (ROWS, ValueError, "y should be a 1d array"),
     ],
 )
-def test_labels_that_cannot_be_used(y: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_labels_that_cannot_be_used(y: Any, kind: type[ValueError], words: str) -> None:
+    with pytest.raises(kind, match=words):
         ImageClassifier(epochs=1).fit(ROWS, y)
+
+
+def with_gaps(value: Any, kind: Any) -> Any:
+    return kind([value if i in (7, 70) else ("a", "b")[i % 2] for i in range(150)])
+
+
+MISSING = {
+    "float": np.where(np.arange(150) % 71 == 7, np.nan, FLOWERS),
+    "column": np.where(np.arange(150) % 71 == 7, np.nan, FLOWERS)[:, None],
+    "object": with_gaps(None, lambda y: np.array(y, object)),
+    "object with NaN": with_gaps(np.nan, lambda y: np.array(y, object)),
+    "list": with_gaps(None, list),
+    "Series": with_gaps(None, pd.Series),
+    "nullable Series": with_gaps(pd.NA, lambda y: pd.Series(y, dtype="string")),
+    "categories": with_gaps(None, lambda y: pd.Series(y, dtype="category")),
+    "tensor": torch.where(torch.arange(150) % 71 == 7, torch.nan, torch.tensor(FLOWERS, dtype=torch.float32)),
+}
+GAPS = {**dict.fromkeys(MISSING, 2), "float": 3, "column": 3, "tensor": 3}
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_missing_labels_are_counted_and_the_first_is_named(kind: str) -> None:
+    words = f"y has no label for {GAPS[kind]} of 150 samples, first at 7: leave them out or label them"
+    with pytest.raises(DataError, match=words):
+        ImageClassifier(epochs=1).fit(ROWS, MISSING[kind])
+    model = ImageClassifier(epochs=1).fit(ROWS, FLOWERS)
+    for act in (model.score, model.partial_fit):
+        with pytest.raises(DataError, match=words):
+            act(ROWS, MISSING[kind])
+
+
+def test_labels_are_needed_after_fit_too_one_for_each_sample() -> None:
+    model = ImageClassifier(epochs=1).fit(ROWS, FLOWERS)
+    for act in (model.score, model.partial_fit):
+        with pytest.raises(InputError, match="ImageClassifier requires y to be passed, but the target y is None: give"):
+            act(ROWS)
+        with pytest.raises(DataError, match="X has 150 samples, but y has 149 labels: give one for each"):
+            act(ROWS, FLOWERS[1:])
 
 
 def test_an_image_set_without_labels_says_that_they_are_missing() -> None:
@@ -278,68 +329,32 @@ def test_a_loss_that_is_not_finite_is_named_with_a_way_out() -> None:
         ConvAutoencoder(learning_rate=1e30, architecture="mlp", epochs=50).fit(IMAGES)
 
 
+def test_restored_images_are_no_table() -> None:
+    words = r"transform='pandas'\) asks for a table, but Denoiser was fitted to images \(1, 16, 20\), .*'default'"
+    model = Denoiser(epochs=1).fit(IMAGES).set_output(transform="pandas")
+    with pytest.raises(InputError, match=words):
+        model.transform(IMAGES)
+    assert model.set_output(transform="default").transform(IMAGES).shape == IMAGES.shape
+    with config_context(transform_output="pandas"), pytest.raises(InputError, match=words):
+        Denoiser(epochs=1).fit_transform(IMAGES)
+
+
+@pytest.mark.parametrize(("count", "ways"), [(0, "cpu"), (1, "cpu or cuda:0"), (2, "cpu or cuda:0 or cuda:1")])
+def test_a_gpu_that_is_not_there_is_named_with_those_that_are(
+    count: int, ways: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert all(str(place(f"cuda:{i}", double=True)) == f"cuda:{i}" for i in range(count))
+    assert place("cpu", double=True).type == "cpu"
+    for absent in (f"cuda:{count}", "mps", "cpu:1", *([] if count else ["cuda"])):
+        with pytest.raises(InputError, match=f"device is '{absent}', which this machine does not have; give {ways}\\."):
+            place(absent, double=True)
+
+
 def test_noisy_images_may_leave_the_range_but_not_by_much() -> None:
     model = Denoiser(epochs=1).fit(IMAGES)
     model.transform(IMAGES / 255 * 2 - 0.5)
     with pytest.raises(DataError, match=r"floats from 0 to 510; needed is \[-4, 4\]: divide by the largest"):
         model.transform(IMAGES.astype(float) / IMAGES.max() * 510)
-
-
-# -- model files
-
-
-def test_a_model_of_another_kind_names_its_estimator() -> None:
-    with pytest.raises(
-        InputError, match=r"network `vae`, which no ConvAutoencoder has: load it with isthmus.Variational"
-    ):
-        ConvAutoencoder.from_pretrained(MODELS / "vae")
-    with pytest.raises(InputError, match=r"network `lab`, which no ImageClassifier has: load it with isthmus.ConvAuto"):
-        ImageClassifier.from_pretrained(MODELS / "lab")
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return ConvAutoencoder(latent_dim=2, epochs=1).fit(ROWS).save_pretrained(tmp_path / "model")
-
-
-def test_damaged_model_files_are_named(model: Path) -> None:
-    weights = (model / "model.safetensors").read_bytes()
-    (model / "model.safetensors").write_bytes(weights[:-9])
-    with pytest.raises(InputError, match=r"cannot be read .*cut short or damaged"):
-        ConvAutoencoder.from_pretrained(model)
-    (model / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
-    with pytest.raises(InputError, match="altered after it was written: its sha256"):
-        ConvAutoencoder.from_pretrained(model)
-    torch.save({"a": torch.zeros(1)}, model / "model.safetensors")
-    with pytest.raises(InputError, match="is a pickle under the name of a safe file"):
-        ConvAutoencoder.from_pretrained(model)
-    (model / "model.safetensors").write_bytes(weights)
-    densities = (model / "densities.safetensors").read_bytes()
-    (model / "densities.safetensors").write_bytes(densities[:-1] + bytes([densities[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"densities.safetensors was altered"):
-        ConvAutoencoder.from_pretrained(model)
-    config = (model / "config.json").read_text()
-    (model / "config.json").write_text(config.replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(InputError, match="has format version 2, this Isthmus reads 1: update Isthmus"):
-        ConvAutoencoder.from_pretrained(model)
-
-
-def test_a_folder_that_is_taken_is_left_alone(model: Path, tmp_path: Path) -> None:
-    fitted = ConvAutoencoder.from_pretrained(model)
-    with pytest.raises(RunExistsError, match="holds a model already; give overwrite=True"):
-        fitted.save_pretrained(model)
-    fitted.save_pretrained(model, overwrite=True)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "notes.txt").write_text("mine")
-    with pytest.raises(RunExistsError, match="holds other files, and no model of Isthmus"):
-        fitted.save_pretrained(tmp_path / "other", overwrite=True)
-
-
-def test_a_source_that_is_no_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="neither a folder of this machine nor OWNER/NAME on a hub"):
-        ConvAutoencoder.from_pretrained(tmp_path / "nothing")
-    with pytest.raises(InputError, match=r"holds no model \(there is no config.json in it\)"):
-        ConvAutoencoder.from_pretrained(tmp_path)
-    monkeypatch.setenv("ISTHMUS_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"huggingface_hub|forbids to fetch it: unset it"):
-        ConvAutoencoder.from_pretrained("somebody/something")

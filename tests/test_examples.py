@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples"
@@ -75,10 +76,18 @@ def test_every_cell_parses(script: Path) -> None:
 
 @EACH
 def test_words_hold_no_figures(script: Path) -> None:
-    """What is said of results is computed: no cell of words has a share or a decimal in it."""
+    """What is said of results is computed: no cell of words has a share, a decimal or a running time in it."""
     for rest, text in cells(script):
         if rest:
-            assert not re.search(r"\d\s?%|\d\.\d(?!\d{3})", text), text
+            assert not re.search(r"\d\s?%|\d\.\d(?!\d{3})|\b(second|minute|hour)s?\b", text), text
+
+
+def test_digits_upside_down_are_turned_by_half() -> None:
+    (line,) = re.findall(r"(?m)^odd = .*$", (FOLDER / "digits.py").read_text())
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    space = {"np": np, "test": pictures}
+    exec(line, space)
+    np.testing.assert_array_equal(space["odd"][:20], np.rot90(pictures[:20], 2, axes=(1, 2)))
 
 
 @pytest.mark.slow

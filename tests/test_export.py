@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,9 @@ from command_line import PROGRAM, check_refused, toy
 from isthmus import __version__, export
 from isthmus.data.catalog import load
 from isthmus.data.split import split
-from isthmus.errors import InputError
-from isthmus.export import PACKAGES, Exported, ExportError, example_images, export_run
+from isthmus.errors import InputError, StorageError
+from isthmus.export import PACKAGES, Exported, ExportError, check, example_images, export_run, write_all
+from isthmus.exported_parts import OfRows, Part
 from isthmus.model_files import DataFacts, EstimatorFacts, ModelConfig, Scaling, write_model
 from isthmus.networks.apply import to_float
 from isthmus.networks.catalog import build
@@ -38,6 +41,9 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], dict[str, Any]]] = {
     "denoiser": ((3, 20, 33), {"width": 4}),
     "classifier": ((1, 20, 33), {"width": 4, "hidden": 8, "standardise": True, "dropout": 0.3}),
 }
+
+IDENTITY = torch.nn.Identity()
+SAME = Part("encoder", lambda network, values: (network(values),), "images", {"codes": "one each"})
 
 
 def made(folder: Path, name: str, shape: tuple[int, int, int] = (1, 16, 16), **options: Any) -> Run:
@@ -67,6 +73,26 @@ def computed(path: Path, values: np.ndarray[Any, Any]) -> dict[str, np.ndarray[A
     (given,) = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {given.name: values}), strict=True))
+
+
+def by_hand(
+    operation: str, *constants: list[float], output: str = "codes", batch: int | str = "batch", kind: type = np.float32
+) -> bytes:
+    """A file of one operation from "images" (B, 4) to an output (B, 4), as the part SAME has them."""
+    from onnx import helper, numpy_helper
+
+    names = [f"constant{i}" for i in range(len(constants))]
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    more = {"to": helper.np_dtype_to_tensor_dtype(np.dtype(np.float64))} if operation == "Cast" else {}
+    graph = helper.make_graph(
+        [helper.make_node(operation, ["images", *names], [output], **more)],
+        "by_hand",
+        [helper.make_tensor_value_info("images", number, [batch, 4])],
+        [helper.make_tensor_value_info(output, more.get("to", number), [batch, 4])],
+        [numpy_helper.from_array(np.array(c, kind), name) for c, name in zip(constants, names, strict=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return model.SerializeToString()
 
 
 def metadata(path: Path) -> dict[str, Any]:
@@ -192,53 +218,114 @@ def test_rows_of_numbers_go_in_and_come_out_in_their_own_units(tmp_path: Path) -
 
 
 @needs_onnx
+@pytest.mark.parametrize("architecture", ["mlp", "convolutional"])
 @pytest.mark.parametrize("name", ["vae", "classifier", "denoiser"])
-def test_every_network_of_rows_is_exported(tmp_path: Path, name: str) -> None:
-    model = {"hidden": [6, 5], "architecture": "mlp"}
-    folder, _, rows = of_rows(tmp_path / "model", name, (1, 1, 7), model=model)
+def test_every_network_of_rows_is_exported(tmp_path: Path, name: str, architecture: str) -> None:
+    """Those with convolutions, which ONNX Runtime has in float32 alone, take and give float64 as well."""
+    model: dict[str, Any] = {"hidden": [6, 5], "width": 4, "architecture": architecture}
+    shape = (1, 1, 7) if architecture == "mlp" else (1, 16, 16)
+    folder, network, rows = of_rows(tmp_path / "model", name, shape, model=model)
     files = {file.part: file for file in export_run(folder).files}
     assert all(file.error <= 1e-5 for file in files.values())
+    (first, *_) = files.values()
+    answers = computed(first.path, rows)
+    assert {answer.dtype for answer in answers.values()} == {np.dtype(np.float64)}
     if name == "classifier":
-        probabilities = computed(files["classifier"].path, rows)["probabilities"]
-        np.testing.assert_allclose(probabilities.sum(1), 1.0)
+        scaled = OfRows(network, Run(folder).config()).scaled(torch.from_numpy(rows))
+        with torch.inference_mode():
+            expected = network.probabilities(scaled.reshape(-1, *shape)).numpy()
+        np.testing.assert_allclose(answers["probabilities"], expected, atol=1e-6)
 
 
 @needs_onnx
-@pytest.mark.parametrize("wrong", [1e-3, math.nan])
 def test_a_file_that_computes_something_else_is_not_written(
-    isthmus: Any, classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: float
+    isthmus: Any, classifier: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold = export.folded
 
     def altered(network: Any) -> Any:
         copied = fold(network)
-        copied.layers[-1].bias.data[1] += wrong
+        copied.layers[-1].bias.data[1] += 1e-3
         return copied
 
     monkeypatch.setattr(export, "folded", altered)
     out = tmp_path / "out"
     code, stdout, err = isthmus("export", classifier.folder, "--onnx", "--out", out)
     assert (code, stdout) == (1, "")
-    assert "The probabilities of the exported classifier differ from the network's by " in err
-    assert "1e-05 is allowed: nothing was written" in err
+    words = " ".join(err.split())
+    assert "The probabilities of the exported classifier differ from the network's by " in words
+    assert "relative to their size, and 1e-05 is allowed: nothing was written" in words
     assert not out.exists()
 
 
 @needs_onnx
-def test_a_difference_of_a_whole_batch_counts_too(linear: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file for a fixed batch would pass with a batch of one."""
-    part = export.parts_of(linear.network(), rows=False)[0]
-    given = torch.rand(8, 1, 16, 16)
-    content = export.to_onnx(part, export.folded(linear.network()), given, linear.config())
-    assert export.check(part, linear.network(), given, content) <= 1e-5
-    other = given.clone()
-    network = linear.network()
-    with torch.no_grad():
-        network.encoder[1].weight[0, 0] += 1.0
-    other[:, 0, 0, 0] = 0.0
-    other[7, 0, 0, 0] = 1.0  # seen in the last image of the second batch alone
+def test_a_difference_counts_by_the_size_of_its_own_number() -> None:
+    """A large number beside it hides nothing; in itself it may be off by as much more."""
+    given = torch.ones(8, 4)
+    given[:, 0] = 1e6
+    assert check(SAME, IDENTITY, given, by_hand("Identity")) == 0
+    assert check(SAME, IDENTITY, given, by_hand("Add", [1.0, 0, 0, 0])) == pytest.approx(1e-6)
+    with pytest.raises(ExportError, match=r"codes of the exported encoder differ .* by 1\.0e-03 in a batch of 1"):
+        check(SAME, IDENTITY, given, by_hand("Add", [0, 1e-3, 0, 0]))
+    with pytest.raises(ExportError, match="by nan in a batch of 1"):
+        check(SAME, IDENTITY, given, by_hand("Add", [0, math.nan, 0, 0]))
+
+
+@needs_onnx
+def test_a_difference_in_a_row_counts_by_the_range_of_its_column() -> None:
+    scaling = {"minimum": [0.0, 0, 0, 5], "maximum": [1e-3, 1, 1e6, 5]}
+    network = OfRows(torch.nn.Identity(), {"image_shape": (1, 1, 4), "estimator": None, "scaling": scaling})
+    rows = network.draw(8, torch.Generator().manual_seed(0))
+
+    def file(*error: float) -> bytes:
+        return by_hand("Add", list(error), output="rows", kind=np.float64)
+
+    drawn = Part("decoder", SAME.call, "images", {"rows": "of numbers"})
+    assert check(drawn, network, rows, file(0, 0, 1.0, 0)) == pytest.approx(1e-6)
+    with pytest.raises(ExportError, match=r"rows of the exported decoder differ .* by 1\.0e-04"):
+        check(drawn, network, rows, file(1e-7, 0, 0, 0))
+
+
+@needs_onnx
+def test_both_batches_have_to_agree() -> None:
+    given = torch.ones(8, 4)
+    given[7, 2] = -1.0  # the last of the second batch
     with pytest.raises(ExportError, match=r"codes .* in a batch of 7"):
-        export.check(part, network, other, content)
+        check(SAME, IDENTITY, given, by_hand("Relu"))
+    with pytest.raises(ExportError, match=r"are float64 \(1, 4\), those of the network float32 \(1, 4\)"):
+        check(SAME, IDENTITY, given, by_hand("Cast"))
+
+
+@needs_onnx
+def test_a_file_that_does_not_run_is_not_written() -> None:
+    """One for a fixed batch would pass with a batch of one; another has an operation that ONNX Runtime does not."""
+    given = torch.ones(8, 4)
+    words = "ONNX Runtime cannot compute the exported encoder in batches of 1 and 7"
+    with pytest.raises(ExportError, match=rf"{words} .*Got: 7 Expected: 1.*nothing was written"):
+        check(SAME, IDENTITY, given, by_hand("Identity", batch=1))
+    with pytest.raises(ExportError, match=rf"{words} .*NoSuch"):
+        check(SAME, IDENTITY, given, by_hand("NoSuch"))
+
+
+def test_if_one_file_cannot_be_written_those_before_it_are_deleted(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{name}.onnx" for name in "abc")
+    second.mkdir()
+    third.write_bytes(b"old")
+    with pytest.raises(StorageError, match=r"Could not write .*b\.onnx"):
+        write_all({first: b"a", second: b"b", third: b"c"})
+    assert sorted(tmp_path.iterdir()) == [second, third]
+    assert third.read_bytes() == b"old"
+
+
+def test_images_from_all_over_a_set_are_chosen(linear: Run, tmp_path: Path) -> None:
+    labels = np.repeat(["a", "b", "c", "d"], 10)
+    np.savez(tmp_path / "sorted.npz", images=np.zeros((40, 16, 16), np.uint8), labels=labels)
+    images, notes = example_images(linear, tmp_path / "sorted.npz")
+    assert (len(images), images.name, notes) == (8, "sorted", ())
+    assert images.labels is not None
+    assert len(np.unique(images.labels)) == 4
+    np.savez(tmp_path / "few.npz", images=np.zeros((2, 16, 16), np.uint8))
+    assert len(example_images(linear, tmp_path / "few.npz")[0]) == 8
 
 
 @needs_onnx
@@ -247,6 +334,7 @@ def test_files_are_refused_replaced_and_left_alone(isthmus: Any, classifier: Run
     arguments = ("export", classifier.folder, "--onnx", "--out", out)
     code, stdout, err = isthmus(*arguments, "--json")
     assert (code, err) == (0, "")
+    assert json.loads(stdout)["checked_on"] == "classifier"
     (file,) = json.loads(stdout)["files"]
     assert (file["part"], file["input"], file["outputs"]) == ("classifier", "images", ["probabilities"])
     assert file["error"] <= 1e-5
@@ -256,10 +344,11 @@ def test_files_are_refused_replaced_and_left_alone(isthmus: Any, classifier: Run
     before = path.read_bytes()
     check_refused(isthmus(*arguments), "classifier.onnx exists already; add --overwrite")
     path.write_bytes(b"old")
-    code, stdout, err = isthmus(*arguments, "--overwrite")
-    assert code == 0, err
+    own = toy(tmp_path / "own.npz", count=3, channels=3, size=24)
+    code, stdout, err = isthmus(*arguments, "--overwrite", "--data", own)
+    assert (code, err) == (0, "")
     assert f"classifier: {path} (images -> probabilities; " in stdout
-    assert "checked on classifier: within" in stdout
+    assert re.search(r"checked on own: within \S+ of PyTorch, relative to each number's size", stdout)
     assert path.read_bytes() == before  # the same network gives the same bytes
     assert (out / "mine.txt").read_text() == "mine"
     check_refused(isthmus(*arguments[:-1], out / "mine.txt"), "mine.txt is a file")
@@ -275,23 +364,25 @@ def test_where_the_data_are_gone_the_digits_check(isthmus: Any, tmp_path: Path) 
     assert code == 0, err
     assert "checked on the embedded digits: " in err
     assert "cannot be loaded again" in err
+    assert "DATA" not in err
+    assert "Name the images to use, with --data." in " ".join(err.split())
     assert "checked on mnist-5k" in stdout
     images, _ = example_images(run, None)
     assert (len(images), images.shape) == (8, (3, 16, 24))
     assert images.labels is not None
     assert len(np.unique(images.labels)) == 8
-    colour = toy(tmp_path / "own.npz", count=3, channels=3, size=24)
-    code, stdout, err = isthmus("export", run.folder, "--onnx", "--data", colour, "--overwrite")
-    assert (code, err) == (0, "")
-    assert "checked on own" in stdout
 
 
 @needs_onnx
 def test_nothing_but_the_answer_is_printed(classifier: Run, tmp_path: Path) -> None:
-    command = [PROGRAM, "export", classifier.folder, "--onnx", "--out", tmp_path / "out", "--json"]
+    """Of a study with one run it names that."""
+    shutil.copytree(classifier.folder, tmp_path / "study/runs/one")
+    command = [PROGRAM, "export", tmp_path / "study", "--onnx", "--json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stderr == ""
-    assert len(json.loads(answer.stdout)["files"]) == 1
+    printed = json.loads(answer.stdout)
+    assert printed["run"] == str(tmp_path / "study/runs/one")
+    assert [file["path"] for file in printed["files"]] == [str(tmp_path / "study/runs/one/onnx/classifier.onnx")]
 
 
 @needs_onnx

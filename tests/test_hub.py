@@ -21,6 +21,7 @@ from isthmus.model_files import (
     CONFIG,
     DENSITIES,
     FILES,
+    TRAINED_ON,
     WEIGHTS,
     read_config,
     read_network,
@@ -219,9 +220,15 @@ def test_an_altered_model_of_a_hub_is_refused(server: Server, model: Path) -> No
         read_network(hub.locate(NAME, endpoint=server.address))
 
 
-def test_a_damaged_model_is_not_sent(server: Server, model: Path) -> None:
-    (model / WEIGHTS).write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="cut short or damaged"):
+@pytest.mark.parametrize("name", [WEIGHTS, TRAINED_ON, DENSITIES])
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_a_damaged_model_is_not_sent(server: Server, model: Path, name: str, damage: str) -> None:
+    whole = bytearray((model / name).read_bytes())
+    whole[-2] ^= 1
+    (model / name).unlink()
+    if damage == "altered":
+        (model / name).write_bytes(whole)
+    with pytest.raises(InputError, match=f"{name} (was altered|is missing or cannot be read)"):
         push(model, server)
     assert not server.asked
 
@@ -329,6 +336,16 @@ def test_no_connection_takes_the_cache_or_says_so(server: Server, model: Path) -
         push(model, server)
 
 
+@pytest.mark.parametrize("variable", hub.OFFLINE)
+def test_offline_without_the_package_says_what_forbids_it(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(
+        InputError, match=f"huggingface_hub, which has a cache, is missing. {variable} forbids to fetch it"
+    ):
+        hub.locate(NAME)
+
+
 def test_a_local_folder_needs_no_hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     shutil.copytree(LAB, tmp_path / "run/model")
@@ -341,14 +358,32 @@ def test_a_local_folder_needs_no_hub(model: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_a_missing_package_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in hub.OFFLINE:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for call in (lambda: hub.locate(NAME), lambda: hub.push_to_hub(model, NAME)):
         with pytest.raises(InputError, match=r"needs the package huggingface_hub: `pip install 'isthmus\[hub\]'`"):
             call()
 
 
+LONG = "x" * 96
+FORBIDDEN = [
+    "a/b--c",
+    "a--b/c",
+    "a/b..c",
+    "a/b.git",
+    "a/b.",
+    "a/b-",
+    "a./b",
+    "a-/b",
+    f"a/{LONG}x",
+    f"{LONG}x/a",
+    "a/b\n",
+]
+
+
 @pytest.mark.parametrize(
-    "source", [Path("no/such"), "nothing", "./no/such", "a/b/c", "C:\\models\\x", "", "../x/y", "-a/b"]
+    "source", [Path("no/such"), "nothing", "./no/such", "a/b/c", "C:\\models\\x", "", "../x/y", "-a/b", *FORBIDDEN]
 )
 def test_what_is_neither_a_folder_nor_an_id_is_refused(source: str | Path, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "inner").mkdir()
@@ -361,9 +396,24 @@ def test_what_is_neither_a_folder_nor_an_id_is_refused(source: str | Path, tmp_p
         hub.locate(source)
 
 
-@pytest.mark.parametrize("name", ["digits", "a/b/c", "a b/c", "", "someone/"])
+@pytest.mark.parametrize("name", ["a/b", "a/b_", "A.b-c_d/1.2-3_4", f"{LONG}/{LONG}", "a/b.gitx", "a/git", "a/b-_c"])
+def test_what_the_hub_takes_as_an_id_is_one(name: str) -> None:
+    validators = pytest.importorskip("huggingface_hub.utils", reason="the extra hub is not installed")
+    validators.validate_repo_id(name)
+    assert hub.HUB_ID.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_the_hub_forbids_as_an_id_is_none(name: str) -> None:
+    validators = pytest.importorskip("huggingface_hub.utils", reason="the extra hub is not installed")
+    with pytest.raises(ValueError, match="id"):
+        validators.validate_repo_id(name)
+    assert not hub.HUB_ID.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", ["digits", "a/b/c", "a b/c", "", "someone/", *FORBIDDEN])
 def test_an_id_that_is_none_is_refused(name: str, model: Path) -> None:
-    with pytest.raises(InputError, match="is no id of a hub; write OWNER/NAME, for example your-name/digits"):
+    with pytest.raises(InputError, match="is no id of a hub; write OWNER/NAME, for example your-name/digits: each at"):
         hub.push_to_hub(model, name)
     assert read_config(model).format_version == 1
     assert (model / CONFIG).exists()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
+import stat
 import sys
+import threading
+import time
 from pathlib import Path
 
+import filelock
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save
@@ -18,18 +24,22 @@ import isthmus as package
 from command_line import check_refused, content, toy
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import InputError, RunExistsError, StorageError
-from isthmus.latent.density import load_densities
+from isthmus.hub import locate
+from isthmus.latent.density import StandardNormal, load_densities
+from isthmus.latent.sampling import keep_density
 from isthmus.model_card import ESTIMATORS, card
 from isthmus.model_files import (
+    CARD,
     CONFIG,
     DENSITIES,
     FILES,
     TRAINED_ON,
     WEIGHTS,
     DataFacts,
+    EstimatorFacts,
     ModelConfig,
     Scaling,
-    make_room,
+    new_model,
     read_config,
     read_network,
     read_trained_on,
@@ -46,9 +56,11 @@ from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.settings import ClassifierSettings, DenoiserSettings, LabSettings, LinearSettings, VAESettings
 from isthmus.studies.single import train_one
+from isthmus.writing import LOCK, write_bytes
 
 DATA = Path(__file__).parent / "data"
 VERSION_1 = DATA / "version-1"
+SAVED = DATA / "version-1-estimators"
 OLD = DATA / "before-checksums"
 KINDS = ("lab", "strong", "linear", "vae", "classifier", "denoiser")
 NAMES = sorted(path.parent.name for path in VERSION_1.glob(f"*/{CONFIG}") if path.parent.name != "rows")
@@ -129,6 +141,41 @@ def test_stored_densities_load_and_say_what_they_said(expected):
         np.testing.assert_allclose(density.log_prob(codes), expected[f"lab.{name}"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("folder", sorted(SAVED.glob(f"*/{CONFIG}")), ids=lambda path: path.parent.name)
+def test_what_estimators_saved_says_what_it_said(folder):
+    name, config = folder.parent.name, read_config(folder.parent)
+    model = getattr(package, config.estimator.name).from_pretrained(folder.parent)
+    with np.load(SAVED / "expected.npz", allow_pickle=False) as archive:
+        expected = {key.partition(".")[2]: archive[key] for key in archive.files if key.startswith(f"{name}.")}
+    given = expected.pop("given")
+    assert model.n_features_in_ == given[0].size
+    if name == "classifier":
+        assert list(model.feature_names_in_) == ["width", "height", "weight", "größe"]
+        assert model.classes_.dtype.kind == "i"
+        assert model.classes_.tolist() == [3, 10]
+        assert config.classes == ("3", "10")
+        given = pd.DataFrame(given, columns=model.feature_names_in_)
+        found = {"probabilities": model.predict_proba(given), "labels": model.predict(given)}
+    elif name == "denoiser":
+        assert model.noise == config.noise == 0.25
+        found = {"restored": model.transform(given)}
+    else:
+        codes = model.transform(given)
+        found = {"codes": codes, "redrawn": model.inverse_transform(codes), "scores": model.score_samples(given)}
+        found["samples"] = model.sample(3, random_state=1)
+    assert set(found) == set(expected)
+    for key, values in found.items():
+        assert values.dtype == expected[key].dtype
+        np.testing.assert_allclose(values, expected[key], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+def test_estimators_of_every_form_are_stored():
+    layouts = {name: read_config(SAVED / name).estimator.layout for name in os.listdir(SAVED) if "." not in name}
+    forms = {"classifier": "ND", "denoiser": "NHW", "images": "NHWC", "linear": "ND", "rows-of-images": "ND"}
+    assert layouts == forms
+    assert read_config(SAVED / "rows-of-images").image_shape == (3, 16, 16)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_runs_from_before_checksums_load_and_are_copied_with_them(name, tmp_path):
     with np.load(OLD / "expected.npz", allow_pickle=False) as archive:
@@ -137,9 +184,9 @@ def test_runs_from_before_checksums_load_and_are_copied_with_them(name, tmp_path
     assert not read_config(run.model).checksums
     assert sorted(path.name for path in run.model.iterdir()) == [CONFIG, WEIGHTS, TRAINED_ON]
     run.save_pretrained(tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted({*FILES} - {DENSITIES})
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted({*FILES, LOCK} - {DENSITIES})
     new = read_config(tmp_path / "new")
-    assert set(new.checksums) == {WEIGHTS, TRAINED_ON}
+    assert set(new.checksums) == {WEIGHTS, TRAINED_ON, CONFIG}
     assert new.data.images == len(run.trained_on()) == 42
     use = {"classifier": classify, "denoiser": reconstruct}.get(name, encode)
     for network in (run.network(), read_network(tmp_path / "new")):
@@ -288,7 +335,7 @@ def test_a_config_of_another_program_is_refused(model, version):
     [
         ({"model": {"name": "lab", "width": -1}}, "model.width: input should be greater than 0"),
         ({"model": {"name": "lab", "wdith": 2}}, "model.wdith: no such setting"),
-        ({"model": {"name": "transformer"}}, "model: "),
+        ({"model": {"name": "transformer"}}, "model"),
         ({"image_shape": [1, 16]}, "image_shape"),
         ({"image_shape": [1, 0, 16]}, "image_shape.1: input should be greater than 0"),
         ({"classes": "abc"}, "classes: "),
@@ -347,19 +394,161 @@ def test_hashes_that_are_no_plain_array_are_refused(model, hidden):
 # Room
 
 
-def test_a_folder_is_only_emptied_if_it_is_a_model_of_ours(model, tmp_path):
+def test_a_folder_is_only_written_into_if_it_is_new_or_a_model_of_ours(model, tmp_path):
+    lab = Run(VERSION_1 / "lab")
     with pytest.raises(RunExistsError, match="holds a model already; give overwrite=True"):
-        make_room(model)
+        lab.save_pretrained(model)
     (model / "notes.txt").write_text("mine")
-    make_room(model, overwrite=True)
-    assert [path.name for path in model.iterdir()] == ["notes.txt"]
-    for overwrite in (False, True):
-        with pytest.raises(RunExistsError, match="holds other files, and no model of Isthmus; choose another"):
-            make_room(model, overwrite=overwrite)
+    Run(VERSION_1 / "classifier").save_pretrained(model, overwrite=True)
+    assert {path.name for path in model.iterdir()} == {*FILES, LOCK, "notes.txt"} - {DENSITIES}
+    assert isinstance(read_network(model), Classifier)
+    for names in (["notes.txt"], [CONFIG, WEIGHTS, CARD], [TRAINED_ON, "notes.txt"]):  # the second: of other programs
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text("theirs")
+        for overwrite in (False, True):
+            with pytest.raises(RunExistsError, match="holds other files, and no model of Isthmus; choose another"):
+                lab.save_pretrained(folder, overwrite=overwrite)
+        assert {path.name: path.read_text() for path in folder.iterdir()} == dict.fromkeys(names, "theirs")
     (tmp_path / "file").touch()
     with pytest.raises(RunExistsError, match="is a file; choose another folder"):
-        make_room(tmp_path / "file")
-    make_room(tmp_path / "new")
+        lab.save_pretrained(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("old", [False, True], ids=["new folder", "older model"])
+def test_a_save_that_fails_leaves_the_older_model_and_can_be_done_again(name, old, tmp_path, monkeypatch):
+    def full(path, content):
+        if path.name == name:
+            raise StorageError("No space left on device.")
+        write_bytes(path, content)
+
+    folder, source = tmp_path / "m", Run(VERSION_1 / "lab")
+    if old:
+        Run(VERSION_1 / "classifier").save_pretrained(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()} if old else {LOCK: b""}
+    with monkeypatch.context() as patch:
+        patch.setattr("isthmus.model_files.write_bytes", full)
+        patch.setattr("isthmus.writing.write_bytes", full)
+        with pytest.raises(StorageError):
+            source.save_pretrained(folder, overwrite=old)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    source.save_pretrained(folder, overwrite=old)
+    assert {path.name for path in folder.iterdir()} == {*FILES, LOCK}
+    assert (folder / WEIGHTS).read_bytes() == (VERSION_1 / "lab" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("old", [False, True], ids=["new folder", "older model"])
+def test_a_save_cut_short_while_files_are_moved_can_be_done_again(name, old, tmp_path, monkeypatch):
+    def cut(source, target):
+        if Path(target) == folder / name:
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    folder, replace, source = tmp_path / "m", os.replace, Run(VERSION_1 / "lab")
+    if old:
+        Run(VERSION_1 / "classifier").save_pretrained(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", cut)
+        with pytest.raises(
+            StorageError, match=r"m: Input/output error\. Free some space or choose another folder, then"
+        ):
+            source.save_pretrained(folder, overwrite=old)
+    assert not (folder / WEIGHTS).exists()  # so that it does not look complete
+    (folder / ".abc.writing").mkdir()  # as a process leaves them that was killed
+    (folder / ".config.json.abc.writing").touch()
+    source.save_pretrained(folder, overwrite=True)
+    assert {path.name for path in folder.iterdir()} == {*FILES, LOCK}
+    assert isinstance(read_network(folder), torch.nn.Module)
+
+
+def test_a_body_that_fails_moves_nothing(model):
+    def fail():
+        with new_model(model, overwrite=True) as place:
+            (place / CONFIG).write_text("{}")
+            raise ZeroDivisionError
+
+    before = content(model)
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert content(model) == before
+
+
+def test_what_others_add_at_the_same_time_is_not_lost(model, monkeypatch):
+    def slowly(function):
+        def call(*arguments):
+            found = function(*arguments)
+            time.sleep(0.05)
+            return found
+
+        return call
+
+    run, normal = Run(model), StandardNormal(read_config(model).model.latent_dim)
+    for name in ("runs.read_config", "model_files.read_config", "latent.sampling.load_densities"):
+        module, _, function = name.rpartition(".")
+        monkeypatch.setattr(f"isthmus.{name}", slowly(getattr(sys.modules[f"isthmus.{module}"], function)))
+    calls = [lambda i=i: keep_density(run, f"normal-{i}", normal) for i in range(3)]
+    calls += [lambda i=i: run.add_figures({f"test_{i}": float(i)}) for i in range(3)]
+    threads = [threading.Thread(target=call) for call in calls]
+    for step in ("start", "join"):
+        for thread in threads:
+            getattr(thread, step)()
+    verify(model / DENSITIES)
+    assert set(load_densities(model / DENSITIES)) == {"gaussian", "kernel", "normal-0", "normal-1", "normal-2"}
+    assert {name for name in read_config(model).figures if name.startswith("test_")} == {"test_0", "test_1", "test_2"}
+
+
+def test_a_folder_in_use_is_named(model, monkeypatch):
+    monkeypatch.setattr("isthmus.writing.PATIENCE", 0.1)
+    lock, run = filelock.FileLock(model / LOCK, thread_local=False), Run(model)
+    holder = threading.Thread(target=lock.acquire)
+    holder.start()
+    holder.join()
+    before = content(model)
+    try:
+        for call in (
+            lambda: run.save_pretrained(model, overwrite=True),
+            lambda: run.add_figures({"test_mse": 1.0}),
+            lambda: keep_density(run, "normal", StandardNormal(2)),
+        ):
+            with pytest.raises(StorageError, match="is in use by another process; wait for it, or choose another"):
+                call()
+    finally:
+        lock.release()
+    assert content(model) == before
+
+
+def test_a_folder_of_the_home_is_found(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    Run(VERSION_1 / "lab").save_pretrained("~/m")
+    assert (tmp_path / "m" / WEIGHTS).exists()
+    assert locate("~/m") == tmp_path / "m"
+    model = package.ConvAutoencoder.from_pretrained("~/m")
+    assert model.save_pretrained("~/again") == tmp_path / "again"
+    assert (tmp_path / "again" / WEIGHTS).exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no umask")
+@pytest.mark.parametrize("mask", [0o077, 0o022, 0o002])
+def test_who_may_read_a_model_follows_the_umask(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        Run(VERSION_1 / "lab").save_pretrained(tmp_path / "m")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((tmp_path / "m" / name).stat().st_mode) for name in FILES} == {0o666 & ~mask}
+
+
+def test_what_cannot_be_written_is_said_without_options_of_commands(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        StorageError, match="Free some space or choose another folder, then do it again; what"
+    ) as caught:
+        write_bytes(tmp_path / "file/x", b"")
+    assert "--" not in str(caught.value)
 
 
 def test_a_copy_takes_the_densities_along_and_never_a_damaged_model(runs, isthmus, tmp_path):
@@ -367,13 +556,13 @@ def test_a_copy_takes_the_densities_along_and_never_a_damaged_model(runs, isthmu
     assert isthmus("generate", run.folder, "--density", "gaussian", "-n", 4, "--out", tmp_path / "o")[0] == 0
     assert not (run.model / DENSITIES).exists()
     run.save_pretrained(tmp_path / "flat")
-    assert set(read_config(tmp_path / "flat").checksums) == {WEIGHTS, TRAINED_ON, DENSITIES}
+    assert set(read_config(tmp_path / "flat").checksums) == {WEIGHTS, TRAINED_ON, DENSITIES, CONFIG}
     assert (tmp_path / "flat" / DENSITIES).read_bytes() == run.densities.read_bytes()
     with pytest.raises(RunExistsError, match="give overwrite=True"):
         run.save_pretrained(tmp_path / "flat")
     run.densities.unlink()
     run.save_pretrained(tmp_path / "flat", overwrite=True)
-    assert set(read_config(tmp_path / "flat").checksums) == {WEIGHTS, TRAINED_ON}
+    assert set(read_config(tmp_path / "flat").checksums) == {WEIGHTS, TRAINED_ON, CONFIG}
     (run.model / WEIGHTS).write_bytes(b"nonsense")
     before = content(tmp_path / "flat")
     with pytest.raises(InputError, match="cut short or damaged"):
@@ -382,9 +571,125 @@ def test_a_copy_takes_the_densities_along_and_never_a_damaged_model(runs, isthmu
 
 
 def test_a_copy_onto_itself_keeps_everything(model):
-    before = {name: (model / name).read_bytes() for name in FILES}
-    Run(model).save_pretrained(model, overwrite=True)
-    assert {name: (model / name).read_bytes() for name in FILES} == before
+    before, old = {name: (model / name).read_bytes() for name in FILES}, read_config(model)
+    for _ in range(2):
+        Run(model).save_pretrained(model, overwrite=True)
+        assert {**before, CONFIG: b""} == {
+            name: (model / name).read_bytes() if name != CONFIG else b"" for name in FILES
+        }
+        new = read_config(model)
+        assert new.checksums.pop(CONFIG)
+        assert new == old
+
+
+# What config.json says of itself
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A classifier of two classes as it is written now, whose config.json holds its own sum."""
+    network, facts = build(LinearSettings(latent_dim=2), IMAGES.shape), {"type": "<i8", "values": [3, 10]}
+    estimator = EstimatorFacts(name="LinearAutoencoder", layout="NHW", facts={"classes": facts})
+    config = some_config(
+        LinearSettings(latent_dim=2), classes=("3", "10"), estimator=estimator, figures={"a": 0.1 + 0.2}
+    )
+    write_model(tmp_path / "sealed", network, config, trained_on=IMAGES.image_hashes())
+    return tmp_path / "sealed"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"noise": 0.5},
+        {"classes": ["3", "11"]},
+        {"classes": ["3"]},
+        {"image_shape": [1, 8, 32]},
+        {"figures": {}},
+        {"scaling": {"minimum": [0.0] * 256, "maximum": [1.0] * 256}},
+        {"checksums": {CONFIG: "0" * 64}},
+        {"invented_later": 1},
+    ],
+    ids=str,
+)
+def test_an_altered_config_is_refused(sealed, values):
+    if "checksums" in values:
+        values = {"checksums": {**read_config(sealed).checksums, **values["checksums"]}}
+    change(sealed, **values)
+    with pytest.raises(
+        InputError, match=r"config\.json was altered after it was written: its sha256 is \w{12}\.\.\., "
+    ):
+        read_network(sealed)
+
+
+def test_spaces_and_order_of_a_config_do_not_count(sealed):
+    before = read_config(sealed)
+    values = json.loads((sealed / CONFIG).read_text())
+    (sealed / CONFIG).write_text(json.dumps(dict(reversed(values.items()))))
+    assert read_config(sealed) == before
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, TRAINED_ON])
+def test_a_file_whose_sum_was_taken_out_is_refused(model, sealed, name):
+    read = {WEIGHTS: read_network, TRAINED_ON: read_trained_on}[name]
+    for folder, words in (
+        (model, rf"{name} was altered .*, config.json says nothing of it; get the"),
+        (sealed, CONFIG),
+    ):
+        checksums = {other: found for other, found in read_config(folder).checksums.items() if other != name}
+        change(folder, checksums=checksums)
+        with pytest.raises(InputError, match=words):
+            read(folder)
+
+
+def test_a_config_without_its_own_sum_loads(sealed):
+    assert CONFIG not in read_config(VERSION_1 / "lab").checksums
+    change(
+        sealed, checksums={name: s for name, s in read_config(sealed).checksums.items() if name != CONFIG}, noise=0.5
+    )
+    assert read_config(sealed).noise == 0.5
+    assert read_network(sealed)
+
+
+def test_who_writes_renews_the_sum(sealed):
+    first = read_config(sealed).checksums[CONFIG]
+    Run(sealed).add_figures({"test_mse": 0.5})
+    second = read_config(sealed).checksums[CONFIG]
+    keep_density(Run(sealed), "normal", StandardNormal(2))
+    assert len({first, second, read_config(sealed).checksums[CONFIG]}) == 3
+    assert read_network(sealed)
+    verify(sealed / DENSITIES)
+
+
+def test_a_model_from_before_checksums_gets_none_of_its_own(tmp_path):
+    run = Run(Path(shutil.copytree(OLD / "linear/model", tmp_path / "m")))
+    run.add_figures({"test_mse": 0.5})
+    keep_density(run, "normal", StandardNormal(2))
+    assert not read_config(run.model).checksums
+    assert run.network()
+    assert run.config()["figures"]["test_mse"] == 0.5
+
+
+@pytest.mark.parametrize("labels", [{"type": "<i8", "values": [3]}, {"values": 3}, {}, [3, 10], "ab"], ids=str)
+def test_labels_must_be_as_many_as_the_classes(sealed, labels):
+    values = json.loads((sealed / CONFIG).read_text())
+    values["estimator"]["facts"]["classes"] = labels
+    change(sealed, estimator=values["estimator"], checksums={})
+    with pytest.raises(
+        InputError, match=r"config\.json is damaged \(.*estimator\.facts\.classes is .* needed are 2 values"
+    ):
+        read_config(sealed)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    ["{", "", "[]", "3", "[" * 100_000, "{}", '{"normal": 1}', '{"other": "normal"}', '{"normal": "normal", "a": "b"}'],
+    ids=lambda text: text[:40],
+)
+def test_densities_with_a_damaged_head_are_refused(kinds, tmp_path):
+    path = tmp_path / DENSITIES
+    path.write_bytes(save(({"normal.latent_dim": torch.tensor(2)}), metadata={"kinds": kinds}))
+    with pytest.raises(InputError, match=r"densities\.safetensors .*delete it, fit them again"):
+        load_densities(path)
 
 
 # The card
@@ -445,6 +750,16 @@ def test_a_card_without_figures_says_so():
     text = card(some_config())
     assert "None were recorded. Measure it: `isthmus evaluate FOLDER DATA`." in text
     assert "It was not measured on a test part" in text
+
+
+def test_a_card_says_that_an_estimator_held_some_images_out():
+    words, estimator = "some of them held out to choose the weights by", EstimatorFacts(name="x", layout="NHW")
+    figures = {"validation_loss": 0.5}
+    assert f"| trained on | 12 grey images of 16 x 16 pixels, {words} |" in card(
+        some_config(estimator=estimator, figures=figures)
+    )
+    assert words not in card(some_config(estimator=estimator))
+    assert words not in card(some_config(figures=figures))
 
 
 def test_a_card_of_rows_leaves_out_the_commands():

@@ -212,6 +212,23 @@ def test_a_run_on_embedded_images_shows_reconstructions(embedded: Split, tmp_pat
     assert [value for value in reader.values("aria-label") if value.startswith("Learning curves")]
 
 
+def test_a_run_of_a_study_shows_the_test_images_of_the_study(tmp_path: Path) -> None:
+    """Its images were divided by the study's seed, not by its own."""
+    parts = split(load("mnist-5k", size=(16, 16)), seed=5)
+    run = Run(tmp_path / "runs/linear")
+    train_run(run, settings("linear"), parts)
+    (tmp_path / "study.toml").write_text("seed = 5\n")
+    reader = check(show_run(run))
+    tests = {image.tobytes() for image in parts.test.images[:, 0]}
+    assert [picture.tobytes() in tests for picture in pictures(reader)[::2]] == [True] * 10
+    (tmp_path / "study.toml").unlink()
+    moved = check(show_run(copy_of(run, tmp_path / "alone")))
+    words = "Test images cannot be shown. mnist-5k is not what"
+    (said,) = [text for text in moved.text if text.startswith(words)]
+    assert said.endswith("Name the images to use, as in `isthmus evaluate RUN DATA`.")
+    assert "Decoded codes of test images" in moved.text
+
+
 def test_a_run_on_other_images_decodes_its_codes(autoencoder: Run) -> None:
     reader = check(show_run(autoencoder))
     assert "Decoded codes of test images" in reader.text
@@ -275,6 +292,7 @@ def test_an_unfinished_run_says_so(autoencoder: Run, tmp_path: Path, status: dic
         ("model/model.safetensors", "short", "The network cannot be shown."),
         ("codes.npz", "short", "Images cannot be shown."),
         ("status.json", '{"state": "finished", "seconds": "long"}', "What is known cannot be shown."),
+        ("status.json", '{"state": "finished", "best_epoch": Infinity}', "The curves cannot be shown. OverflowError"),
     ],
 )
 def test_a_damaged_run_shows_the_rest(autoencoder: Run, tmp_path: Path, file: str, content: str, words: str) -> None:
@@ -283,6 +301,42 @@ def test_a_damaged_run_shows_the_rest(autoencoder: Run, tmp_path: Path, file: st
     reader = check(show_run(run))
     assert any(words in text for text in reader.text)
     assert "Run" in reader.text
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"test": np.zeros((9, 2), np.float32), "test_labels": np.full(9, 99)}, "IndexError: "),
+        ({"test": np.zeros((9, 2), np.float64)}, "RuntimeError: "),  # the network computes in float32
+        ({"test": np.zeros((9, 5), np.float32)}, "ValueError: "),
+    ],
+)
+def test_codes_of_another_run_are_named(
+    autoencoder: Run, tmp_path: Path, arrays: dict[str, np.ndarray], words: str
+) -> None:
+    run = copy_of(autoencoder, tmp_path / "run")
+    np.savez(run.folder / "codes.npz", **arrays)
+    reader = check(show_run(run))
+    assert any(text.startswith(f"Images cannot be shown. {words}") for text in reader.text)
+    assert [value for value in reader.values("aria-label") if value.startswith("Learning curves")]
+
+
+def test_a_folder_that_cannot_be_looked_into_is_shown(
+    autoencoder: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files may be forbidden, and a name may be none."""
+    assert any("null byte" in text for text in check(show_run(Run(tmp_path / "a\0b"))).text)
+    look = Path.exists
+
+    def forbidden(path: Path, **rest: bool) -> bool:
+        if path.name == "run.json":
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **rest)
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    reader = check(show_run(autoencoder))
+    assert any(text.startswith("The run cannot be shown. PermissionError: ") for text in reader.text)
+    assert str(autoencoder.folder) in reader.text
 
 
 def test_lost_weights_are_named(autoencoder: Run, tmp_path: Path) -> None:
@@ -389,10 +443,9 @@ def test_a_fitted_estimator_shows_what_it_makes_of_images(
     assert len([value for value in reader.values("aria-label") if value.startswith("Learning curves")]) == bool(curve)
     assert type(estimator).__name__ in reader.text
     assert (HOSTILE in reader.text) == (name == "classifier")
-    assert "text/html" not in estimator._repr_mimebundle_() or show_estimator(estimator) == estimator._repr_html_()
+    assert estimator._repr_mimebundle_()["text/html"] == show_estimator(estimator) == estimator._repr_html_()
     loaded = type(estimator).from_pretrained(estimator.save_pretrained(tmp_path / "model"))
-    check(show_estimator(loaded))
-    assert not pictures(check(show_estimator(loaded))) or name == "vae"
+    assert len(pictures(check(show_estimator(loaded)))) == (10 if name == "vae" else 0)
 
 
 def test_reconstructions_are_those_of_the_estimator(arrays: tuple[np.ndarray, np.ndarray]) -> None:

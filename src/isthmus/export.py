@@ -8,30 +8,25 @@ of its metadata.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import io
-import json
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from isthmus import __version__
 from isthmus.data.catalog import load
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import InputError, IsthmusError, RunExistsError
-from isthmus.exported_parts import Alone, OfRows, Part, folded, parts_of
+from isthmus.exported_parts import OfRows, Part, facts_of, folded, in_units, inner_type, parts_of, to_onnx
 from isthmus.model_files import read_network
 from isthmus.networks.apply import to_float
 from isthmus.networks.autoencoder import Autoencoder
@@ -44,20 +39,22 @@ from isthmus.training.predict import find_run
 from isthmus.writing import write_bytes
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-5  # of an output, relative to its largest number where that is above 1
+TOLERANCE = 1e-5  # of each number of an output, relative to its largest size where that is above 1
 BATCHES = (1, 7)
-OPSET = 18  # the one torch writes without converting
 LARGEST = 2**31 - 2**20  # bytes of weights; a single file ends at 2 GiB
-KEY = "isthmus"  # of the metadata
 
 
 class ExportError(IsthmusError):
-    """An exported file that does not compute what the network computes; it was not written."""
+    """An exported file that does not compute what the network computes, or does not run; it was not written."""
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was written. error: the largest difference to torch, relative to the output's largest number."""
+    """A file that was written.
+
+    error: the largest difference to torch. A number of the output counts relative to its largest size among the inputs
+    checked, where that is above 1; one of a row of numbers first relative to the range of its column.
+    """
 
     part: str
     path: Path
@@ -69,8 +66,9 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class Exported:
-    """All files of a network, the name of the images they were checked on, and sentences a user should read."""
+    """All files of a run's network, the name of the images they were checked on, and sentences a user should read."""
 
+    run: Path
     files: tuple[ExportedFile, ...]
     checked_on: str
     notes: tuple[str, ...]
@@ -85,7 +83,8 @@ def export_run(
     data: images to check with; by default the test part of what the run was trained on, and where that cannot be
     loaded the embedded digits. overwrite: replace files of these names.
     Raises: InputError if a package is missing, the run cannot be read, or the images do not fit; RunExistsError;
-    ExportError if a file computes something else than the network; StorageError. Files are written all or none.
+    ExportError if a file computes something else than the network; StorageError. After an error no file of this export
+    is there; an older one stays if it was not yet replaced.
     """
     check_packages()
     run = source if isinstance(source, Run) else find_run(Path(source), (Autoencoder, VAE, Classifier, Denoiser))
@@ -98,18 +97,18 @@ def export_run(
     check_targets(folder, paths, overwrite=overwrite)
     plain = folded(network)
     if config["scaling"] is not None:
-        network, plain = OfRows(network, config).eval(), OfRows(plain, config).eval()
+        network, plain = OfRows(network, config).eval(), OfRows(plain, config, inner=inner_type(plain)).eval()
     examples, checked_on, notes = _examples(run, network, data)
     given = {part: examples if part is parts[0] else _codes(network, examples) for part in parts}
-    contents = [to_onnx(part, plain, given[part], config) for part in parts]
+    checked = {"batches": BATCHES, "tolerance": TOLERANCE}
+    contents = [to_onnx(part, plain, given[part], facts_of(part, config, checked)) for part in parts]
     errors = [check(part, network, given[part], content) for part, content in zip(parts, contents, strict=True)]
-    for path, content in zip(paths, contents, strict=True):
-        write_bytes(path, content)
+    write_all(dict(zip(paths, contents, strict=True)))
     files = tuple(
         ExportedFile(part.name, path, part.input, tuple(part.outputs), len(content), error)
         for part, path, content, error in zip(parts, paths, contents, errors, strict=True)
     )
-    return Exported(files, checked_on, notes)
+    return Exported(run.folder, files, checked_on, notes)
 
 
 def check_packages() -> None:
@@ -141,73 +140,88 @@ def check_targets(folder: Path, paths: list[Path], *, overwrite: bool) -> None:
         raise RunExistsError(f"{names} exist{'s' if len(taken) == 1 else ''} already; add --overwrite, or --out.")
 
 
-def example_images(run: Run, data: str | Path | None) -> tuple[ImageSet, tuple[str, ...]]:
-    """Images that fit a run, to check its export with, and what there is to say about their choice."""
-    if data is not None:
-        return prepare(run, data), ()
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write files; if one cannot be written, those before it are deleted. Raises: StorageError."""
+    written: list[Path] = []
     try:
-        return held_out(run), ()
+        for path, content in contents.items():
+            write_bytes(path, content)
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def example_images(run: Run, data: str | Path | None) -> tuple[ImageSet, tuple[str, ...]]:
+    """Eight images that fit a run, to check its export with, and what there is to say about their choice."""
+    if data is not None:
+        return _spread(prepare(run, data)), ()
+    try:
+        return _spread(held_out(run)), ()
     except InputError as error:
         channels, height, width = run.image_shape()
-        digits = load("mnist-5k", size=(height, width))
-        chosen = digits.take(np.linspace(0, len(digits) - 1, sum(BATCHES)).astype(int))  # sorted by class
+        chosen = _spread(load("mnist-5k", size=(height, width)))
         fitted = replace(chosen, images=np.repeat(chosen.images, channels, axis=1))
-        return fitted, (f"checked on the embedded digits: {error}",)
-
-
-def to_onnx(part: Part, network: nn.Module, example: Tensor, config: Mapping[str, Any]) -> bytes:
-    """One part of a network as the content of an ONNX file. Arguments: config: the model's config.json."""
-    with _silence():
-        program = torch.onnx.export(
-            Alone(network, part).eval(),
-            (example,),
-            dynamo=True,
-            verbose=False,
-            input_names=[part.input],
-            output_names=list(part.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            opset_version=OPSET,
-        )
-    assert program is not None
-    model = program.model_proto
-    # Where each operation stands in the source, with the paths of this machine.
-    for holder in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
-        del holder.metadata_props[:]
-        holder.doc_string = ""
-    entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(_facts(part, config))
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
+        reason = str(error).replace(", as DATA", ", with --data")  # `evaluate` has them as an argument
+        return fitted, (f"checked on the embedded digits: {reason}",)
 
 
 @torch.inference_mode()
 def check(part: Part, network: nn.Module, given: Tensor, content: bytes) -> float:
     """The largest difference between an ONNX file and the network, in batches of 1 and 7.
 
-    Arguments: given: (8, ...), inputs of the part. Raises: ExportError if it is above the tolerance.
+    Arguments: given: (8, ...), inputs of the part. Raises: ExportError if it is above the tolerance, or the file does
+    not run.
     """
+    answers = _answers(part, given, content)
+    expected = [output.numpy() for output in part.call(network, given)]
+    apart = [
+        _difference(part, network, name, ours, theirs)
+        for name, ours, theirs in zip(part.outputs, expected, answers, strict=True)
+    ]
+    return max(apart)
+
+
+def _answers(part: Part, given: Tensor, content: bytes) -> list[tuple[NDArray[Any], ...]]:
+    """What ONNX Runtime computes: for each output of a part its batches. Raises: ExportError."""
     runtime = _onnxruntime()
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 4  # no errors either: they are raised
     options.intra_op_num_threads = torch.get_num_threads()
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    batches = [batch.numpy() for batch in torch.split(given, list(BATCHES))]
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        found = [session.run(list(part.outputs), {part.input: batch}) for batch in batches]
+    except Exception as error:  # ONNX Runtime's own have no other class in common
+        raise ExportError(
+            f"ONNX Runtime cannot compute the exported {part.name} in batches of {' and '.join(map(str, BATCHES))} "
+            f"({' '.join(str(error).split())}): nothing was written. Please report this."
+        ) from error
+    return list(zip(*found, strict=True))
+
+
+def _difference(
+    part: Part, network: nn.Module, name: str, expected: NDArray[Any], answers: tuple[NDArray[Any], ...]
+) -> float:
+    """The largest difference in an output, (8, ...) and its batches. Raises: ExportError if it is too large."""
+    size = np.maximum(1.0, np.abs(in_units(network, name, expected)).max(axis=0))
     worst = 0.0
-    for batch in torch.split(given, list(BATCHES)):
-        expected = [output.numpy() for output in part.call(network, batch)]
-        found = session.run(list(part.outputs), {part.input: batch.numpy()})
-        for name, ours, theirs in zip(part.outputs, expected, found, strict=True):
-            if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
-                raise ExportError(
-                    f"The {name} of the exported {part.name} are {theirs.dtype} {theirs.shape}, those of the network "
-                    f"{ours.dtype} {ours.shape}: nothing was written. Please report this."
-                )
-            difference = float(np.abs(ours - theirs).max() / max(1.0, float(np.abs(ours).max())))
-            if not difference <= TOLERANCE:  # NaN too
-                raise ExportError(
-                    f"The {name} of the exported {part.name} differ from the network's by {difference:.1e} in a batch "
-                    f"of {len(batch)}, and {TOLERANCE:.0e} is allowed: nothing was written. Please report this."
-                )
-            worst = max(worst, difference)
+    for ours, theirs in zip(np.split(expected, np.cumsum(BATCHES)[:-1]), answers, strict=True):
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            raise ExportError(
+                f"The {name} of the exported {part.name} are {theirs.dtype} {theirs.shape}, those of the network "
+                f"{ours.dtype} {ours.shape}: nothing was written. Please report this."
+            )
+        apart = np.abs(in_units(network, name, ours) - in_units(network, name, theirs)) / size
+        difference = float(apart.max())
+        if not difference <= TOLERANCE:  # NaN too
+            raise ExportError(
+                f"The {name} of the exported {part.name} differ from the network's by {difference:.1e} in a batch of "
+                f"{len(ours)}, relative to their size, and {TOLERANCE:.0e} is allowed: nothing was written. Please "
+                f"report this."
+            )
+        worst = max(worst, difference)
     return worst
 
 
@@ -225,8 +239,7 @@ def _examples(run: Run, network: nn.Module, data: str | Path | None) -> tuple[Te
             )
         return network.draw(count, generator), "rows drawn from the range of the training", ()
     images, notes = example_images(run, data)
-    chosen = images.take(np.arange(count) % len(images))
-    given = to_float(torch.from_numpy(np.ascontiguousarray(chosen.images))).float()
+    given = to_float(torch.from_numpy(np.ascontiguousarray(images.images))).float()
     noise = float(run.config()["noise"])
     if isinstance(network, Denoiser) and noise:
         given = add_noise(given, noise, generator=generator)
@@ -239,31 +252,9 @@ def _codes(network: nn.Module, given: Tensor) -> Tensor:
     return encoder.call(network, given)[0].contiguous()
 
 
-def _facts(part: Part, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a program needs to use a file, and where it comes from."""
-    channels, height, width = config["image_shape"]
-    images = {
-        "layout": "NCHW",
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "range": [0, 1],
-        "colours": "RGB" if channels == 3 else "grey, 0.299 R + 0.587 G + 0.114 B",
-        "resizing": "bilinear, antialiased, pixel centres at halves",
-    }
-    return {
-        "isthmus": __version__,
-        "part": part.name,
-        "input": part.input,
-        "outputs": dict(part.outputs),
-        "images": images if config["scaling"] is None else None,
-        "code_size": config["model"].get("latent_dim"),
-        "classes": list(config["classes"]),
-        "noise": config["noise"],
-        "model": config["model"],
-        "data": config["data"],
-        "checked": {"batches": BATCHES, "tolerance": TOLERANCE},
-    }
+def _spread(images: ImageSet) -> ImageSet:
+    """Eight of the images, from all over the set: many a set is sorted by class."""
+    return images.take(np.linspace(0, len(images) - 1, sum(BATCHES)).astype(int))
 
 
 def _onnxruntime() -> Any:
@@ -279,17 +270,3 @@ def _onnxruntime() -> Any:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter's progress and advice off the terminal; what it raises goes up as it is."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with contextlib.redirect_stderr(io.StringIO()):
-                yield
-    finally:
-        logging.disable(before)

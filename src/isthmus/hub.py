@@ -7,6 +7,7 @@ comes along. Without a connection, or with ISTHMUS_OFFLINE or HF_HUB_OFFLINE set
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -14,9 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from isthmus.errors import InputError, StorageError
-from isthmus.model_files import CONFIG, DENSITIES, FILES, read_config, read_network, verify
+from isthmus.model_files import CONFIG, DENSITIES, FILES, read_config, read_network, read_trained_on, verify
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+PART = r"[A-Za-z0-9]([\w.-]{0,94}\w)?"
+HUB_ID = re.compile(rf"(?!.*(--|\.\.|\.git$)){PART}/{PART}", re.ASCII)
 OFFLINE = ("ISTHMUS_OFFLINE", "HF_HUB_OFFLINE")
 NO = ("", "0", "false", "no", "off")
 
@@ -28,7 +30,7 @@ def locate(source: str | Path, *, revision: str | None = None, endpoint: str | N
     else the public one. A private model needs the token that `hf auth login` keeps.
     Raises: InputError if there is no such model, or it cannot be fetched; StorageError if it cannot be kept.
     """
-    folder = Path(source)
+    folder = Path(os.path.expanduser(source))
     if folder.is_dir():
         if revision is not None:
             raise InputError(f"revision={revision!r} belongs to a model on a hub; {folder} is a folder: leave it out.")
@@ -61,9 +63,13 @@ def push_to_hub(
     though it is to be private.
     """
     if not HUB_ID.fullmatch(repo_id):
-        raise InputError(f"{repo_id!r} is no id of a hub; write OWNER/NAME, for example your-name/digits.")
+        raise InputError(
+            f"{repo_id!r} is no id of a hub; write OWNER/NAME, for example your-name/digits: each at most 96 letters, "
+            f"digits, _, single - and single . between them, and no .git at the end."
+        )
     folder = _model_in(folder)
     read_network(folder, read_config(folder))  # what is damaged is not passed on
+    read_trained_on(folder)
     verify(folder / DENSITIES)
     offline = _offline()
     if offline:
@@ -97,8 +103,11 @@ def _model_in(folder: Path) -> Path:
 
 def _fetch(name: str, revision: str | None, endpoint: str | None) -> Path:
     """The folder in the hub's cache."""
-    hub, errors = _package("huggingface_hub"), _package("huggingface_hub.errors")
     offline = _offline()
+    if offline and importlib.util.find_spec("huggingface_hub") is None:
+        what = f"{name!r} is no folder of this machine, and the package huggingface_hub, which has a cache, is missing."
+        raise InputError(f"{what} {_way(offline, None, endpoint)}")
+    hub, errors = _package("huggingface_hub"), _package("huggingface_hub.errors")
     address = endpoint or _package("huggingface_hub.constants").ENDPOINT
     try:
         found = hub.snapshot_download(
@@ -124,7 +133,7 @@ def _fetch(name: str, revision: str | None, endpoint: str | None) -> Path:
     return Path(found)
 
 
-def _way(offline: str | None, error: BaseException, address: str) -> str:
+def _way(offline: str | None, error: BaseException | None, address: str | None) -> str:
     """What to do about a model that is not in the cache and was not fetched."""
     if offline:
         return f"{offline} forbids to fetch it: unset it, or copy the model's folder to this machine."
@@ -133,7 +142,7 @@ def _way(offline: str | None, error: BaseException, address: str) -> str:
     return f"The hub is {address}. {reason}: try again later, or copy the model's folder to this machine."
 
 
-def _status(error: BaseException) -> int | None:
+def _status(error: BaseException | None) -> int | None:
     """What a hub answered with, None if it did not answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 

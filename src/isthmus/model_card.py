@@ -101,7 +101,9 @@ def _given(config: ModelConfig) -> str:
 def _data(config: ModelConfig) -> str:
     count = "" if config.data.images is None else f"{config.data.images:,} "
     turned = ", turned grey" if config.data.grey else ""
-    rows = [("data set", _code(config.data.name)), ("trained on", f"{count}{_given(config)}{turned}")]
+    held = config.estimator is not None and any(name.startswith("validation_") for name in config.figures)
+    among = ", some of them held out to choose the weights by" if held else ""  # a run counts those learnt from only
+    rows = [("data set", _code(config.data.name)), ("trained on", f"{count}{_given(config)}{turned}{among}")]
     if config.classes:
         named = ", ".join(_code(name) for name in config.classes[:MOST_CLASSES])
         more = len(config.classes) - MOST_CLASSES

@@ -3,18 +3,23 @@
     image_shape  (C, H, W) of the images a network takes
     scaling      (minimum, maximum) of each of D numbers: the model takes rows of D numbers instead of images
 
-Keys that are not known here are left aside, so that a file of a later Isthmus of the same format version loads.
+Keys that are not known here are left aside, so that a file of a later Isthmus of the same format version loads. Those
+of `model` are not: each decides what the network is, so an unknown one is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from isthmus.settings import ModelSettings, Settings
 
+CONFIG = "config.json"
 FORMAT_VERSION = 1
 Layout = Literal["NHW", "NCHW", "NHWC", "ND"]
 Side = Annotated[int, Field(gt=0, lt=2**31)]
@@ -25,7 +30,11 @@ class _Facts(Settings):
 
 
 class DataFacts(_Facts):
-    """The training images. `grey`: whether they were turned grey. `images`: how many, None in files that do not say."""
+    """The training images. `grey`: whether they were turned grey. `images`: how many, None in files that do not say.
+
+    `fingerprint`: of the set (`ImageSet.fingerprint`); after passes over several sets the sha256 of the sorted hashes
+    in trained_on.npy.
+    """
 
     name: str
     fingerprint: str
@@ -53,7 +62,8 @@ class ModelConfig(_Facts):
     """The content of `config.json`.
 
     `noise`: the standard deviation a denoiser was trained for, in [0, 1] units. `figures`: what was measured, by name.
-    `checksums`: sha256 (hex) of the files beside it; files written before there were any have none.
+    `checksums`: sha256 (hex) of the files beside it and, under its own name, of the rest of it; files written before
+    there were any have none.
     """
 
     format_version: int = FORMAT_VERSION
@@ -77,7 +87,28 @@ class ModelConfig(_Facts):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        labels = self.estimator.facts.get("classes") if self.estimator else None
+        values = labels.get("values") if isinstance(labels, dict) else None
+        if labels is not None and not (isinstance(values, list) and len(values) == len(self.classes)):
+            raise ValueError(f"estimator.facts.classes is {labels!r}, needed are {len(self.classes)} values")
+        return self
+
+    def content(self) -> dict[str, Any]:
+        """What is written into the file: where there are checksums, with that of the rest of it."""
+        content = self.model_dump(mode="json")
+        if self.checksums:
+            content["checksums"][CONFIG] = sum_of(content)
+        return content
+
     @property
     def of_images(self) -> bool:
         """Whether the model takes images, and not rows of numbers."""
         return self.scaling is None
+
+
+def sum_of(content: Mapping[str, Any]) -> str:
+    """sha256 of the content of a config.json but for that sum itself, however it is spaced and ordered."""
+    others = {name: value for name, value in content["checksums"].items() if name != CONFIG}
+    return hashlib.sha256(json.dumps({**content, "checksums": others}, sort_keys=True).encode()).hexdigest()

@@ -6,15 +6,16 @@
     densities.safetensors   densities fitted to its codes, where there are any
     README.md               the model card
 
-`config.json` holds the sha256 of the others but the card. The weights are written last: a folder that has them is
-complete. Nothing here needs a network connection, and nothing is ever unpickled.
+`config.json` holds the sha256 of the others but the card, and of the rest of itself. The weights are written last: a
+folder that has them is complete. Nothing here needs a network connection, and nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from torch import Tensor
 
 from isthmus.errors import InputError, RunExistsError
 from isthmus.model_card import card
-from isthmus.model_config import FORMAT_VERSION, DataFacts, EstimatorFacts, ModelConfig, Scaling
+from isthmus.model_config import CONFIG, FORMAT_VERSION, DataFacts, EstimatorFacts, ModelConfig, Scaling, sum_of
 from isthmus.networks.catalog import Network, build
 from isthmus.settings import validate
-from isthmus.writing import read_json, write_bytes, write_json
+from isthmus.writing import LOCK, TEMPORARY, held, read_json, staged, write_bytes, write_json
 
 __all__ = [
     "CARD",
@@ -46,19 +47,18 @@ __all__ = [
     "ModelConfig",
     "Scaling",
     "copy_model",
-    "make_room",
+    "new_model",
     "read_config",
     "read_network",
     "read_trained_on",
     "record",
     "to_bytes",
     "verify",
-    "write_card",
     "write_config",
     "write_model",
 ]
 
-CONFIG, WEIGHTS, TRAINED_ON = "config.json", "model.safetensors", "trained_on.npy"
+WEIGHTS, TRAINED_ON = "model.safetensors", "trained_on.npy"
 DENSITIES, CARD = "densities.safetensors", "README.md"
 FILES = (CONFIG, WEIGHTS, TRAINED_ON, DENSITIES, CARD)
 AGAIN = "get the folder again from where it came, or train the model again"
@@ -83,12 +83,7 @@ def write_model(folder: Path, network: Network, config: ModelConfig, *, trained_
 
 def write_config(folder: Path, config: ModelConfig) -> None:
     """Write config.json, and the card after it. Raises: StorageError."""
-    write_json(folder / CONFIG, config.model_dump(mode="json"))
-    write_card(folder, config)
-
-
-def write_card(folder: Path, config: ModelConfig) -> None:
-    """Write the model card. Raises: StorageError."""
+    write_json(folder / CONFIG, config.content())
     write_bytes(folder / CARD, card(config).encode("utf-8", "backslashreplace"))
 
 
@@ -103,34 +98,41 @@ def copy_model(source: Path, folder: Path, *, densities: Path, overwrite: bool =
     if densities.parent == source:
         verify(densities)
     fitted = densities.read_bytes() if densities.exists() else None
-    make_room(folder, overwrite=overwrite)
-    if fitted is not None:
-        write_bytes(folder / DENSITIES, fitted)
     data = config.data.model_copy(update={"images": config.data.images or len(hashes) or None})
-    write_model(folder, network, config.model_copy(update={"data": data}), trained_on=hashes)
+    with new_model(folder, overwrite=overwrite) as place:
+        if fitted is not None:
+            write_bytes(place / DENSITIES, fitted)
+        write_model(place, network, config.model_copy(update={"data": data}), trained_on=hashes)
 
 
-def make_room(folder: Path, *, overwrite: bool = False) -> None:
-    """Make sure that a model can be written into `folder`: new, empty, or with `overwrite` one of ours, which goes.
+@contextlib.contextmanager
+def new_model(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder to write a model into; in the end its files go to `folder`, in the place of an older model's.
 
-    Raises: RunExistsError with the way out; InputError if an older file cannot be removed.
+    `folder` is new, empty, or with `overwrite` one of ours, which stays as it is until the new one is whole. Nobody
+    else writes a model there meanwhile.
+    Raises: RunExistsError with the way out; StorageError.
     """
+    _check_room(folder, overwrite)  # before a lock is put into a folder that is none of ours
+    with held(folder):
+        _check_room(folder, overwrite)  # again, now that nobody else writes
+        with staged(folder, (TRAINED_ON, CONFIG, CARD, DENSITIES, WEIGHTS)) as place:
+            yield place
+
+
+def _check_room(folder: Path, overwrite: bool) -> None:
+    """Raises: RunExistsError unless a model can be written into the folder."""
     if folder.exists() and not folder.is_dir():
         raise RunExistsError(f"{folder} is a file; choose another folder.")
-    found = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    if found and not {CONFIG, TRAINED_ON} <= found:
+    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    found = {name for name in names if name != LOCK and not name.endswith(TEMPORARY)}
+    ours = TRAINED_ON in found and (CONFIG in found or found <= {*FILES})  # the latter: a move that was interrupted
+    if found and not ours:
         raise RunExistsError(f"{folder} holds other files, and no model of Isthmus; choose another folder.")
     if found and not overwrite:
         raise RunExistsError(
             f"{folder} holds a model already; give overwrite=True to replace it, or choose another folder."
         )
-    for name in (WEIGHTS, DENSITIES, CARD, TRAINED_ON, CONFIG):  # first what makes the folder look complete
-        try:
-            (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"Cannot remove {folder / name}: {error.strerror or error}. Choose another folder."
-            ) from error
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -150,6 +152,9 @@ def read_config(folder: Path) -> ModelConfig:
             f"{path} has format version {version}, this Isthmus reads {FORMAT_VERSION}: update Isthmus, "
             f"`pip install --upgrade isthmus`."
         )
+    sums = values.get("checksums")
+    if isinstance(sums, dict) and isinstance(sums.get(CONFIG), str):
+        _compare(path, sum_of(values), sums[CONFIG])
     try:
         return validate(ModelConfig, values)
     except InputError as error:
@@ -208,10 +213,14 @@ def verify(path: Path) -> None:
 
 
 def record(path: Path) -> None:
-    """Note a new content of one of the files in the config.json beside it. Raises: InputError; StorageError."""
+    """Note a new content of one of the files in the config.json beside it, if that has checksums; call it in `held`.
+
+    Raises: InputError; StorageError.
+    """
     config = read_config(path.parent)
-    checksums = {**config.checksums, path.name: _sha256(_read(path))}
-    write_json(path.parent / CONFIG, config.model_copy(update={"checksums": checksums}).model_dump(mode="json"))
+    if config.checksums:
+        checksums = {**config.checksums, path.name: _sha256(_read(path))}
+        write_json(path.parent / CONFIG, config.model_copy(update={"checksums": checksums}).content())
 
 
 def to_bytes(weights: Mapping[str, Tensor]) -> bytes:
@@ -255,12 +264,15 @@ def _read(path: Path) -> bytes:
 
 
 def _check_sum(path: Path, content: bytes, config: ModelConfig) -> None:
-    expected = config.checksums.get(path.name)
-    found = _sha256(content)
-    if expected is not None and found != expected:
+    if config.checksums:  # written before there were any, it has none
+        _compare(path, _sha256(content), config.checksums.get(path.name))
+
+
+def _compare(path: Path, found: str, expected: str | None) -> None:
+    if found != expected:
+        says = "says nothing of it" if expected is None else f"says {expected[:12]}..."
         raise InputError(
-            f"{path} was altered after it was written: its sha256 is {found[:12]}..., {CONFIG} says "
-            f"{expected[:12]}...; {AGAIN}."
+            f"{path} was altered after it was written: its sha256 is {found[:12]}..., {CONFIG} {says}; {AGAIN}."
         )
 
 

@@ -1,14 +1,17 @@
-"""Removing a run or a study: nothing that Isthmus did not write, never through a link, never while it is in use.
+"""Removing a run, a model or a study: nothing that Isthmus did not write, never through a link, never while it is
+trained.
 
-What may lie in a run and in a study is listed here. A folder that holds anything else is left as it is. Its files are
-removed one by one, that by which the folder is known last, so that what an interruption leaves can be removed again.
+A folder is known by what only Isthmus writes. What may lie in it is listed here; one that holds anything else is left
+as it is. Its files are removed one by one, those by which it is known last, so that what an interruption leaves can be
+removed again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -17,11 +20,13 @@ from typing import Literal
 import filelock
 
 from isthmus.errors import InputError, StorageError
-from isthmus.model_files import FILES
-from isthmus.run_table import in_use, is_run, study_of
-from isthmus.writing import TEMPORARY
+from isthmus.model_files import CONFIG, FILES, TRAINED_ON
+from isthmus.run_table import in_use, study_of
+from isthmus.writing import TEMPORARY, read_json
 
+Kind = Literal["run", "model", "study"]
 LOCK = ".lock"
+MODEL = (*FILES, "onnx/*.onnx", LOCK)
 RUN = (
     *("run.json", "status.json", "metrics.jsonl", "codes.npz", "densities.safetensors", "checkpoints/*.safetensors"),
     *(f"model/{name}" for name in FILES),
@@ -32,7 +37,11 @@ STUDY = (
     *("figures/*.png", "figures/*.svg", LOCK),
     *(f"runs/*/{name}" for name in RUN),
 )
-MARKERS = ("run.json", "study.toml")  # removed last
+ALLOWED: dict[Kind, tuple[str, ...]] = {"run": RUN, "model": MODEL, "study": STUDY}
+# Removed last, in this order: of the first group of which there is a file.
+MARKERS = (("study.toml",), ("run.json",), (f"model/{CONFIG}", f"model/{TRAINED_ON}"), (CONFIG, TRAINED_ON))
+KEYS = ("settings", "seed", "data")  # of run.json
+REPARSE_POINT = 0x400  # of Windows: links, junctions, mounted folders
 NAMED = 5  # foreign files in a message
 
 
@@ -41,7 +50,7 @@ class Contents:
     """What would be removed: files and folders, by their paths below `folder`. study: the one a run is part of."""
 
     folder: Path
-    kind: Literal["run", "study"]
+    kind: Kind
     files: tuple[str, ...]
     folders: tuple[str, ...]
     bytes: int
@@ -49,105 +58,160 @@ class Contents:
 
 
 def examine(folder: Path, *, study: bool = False) -> Contents:
-    """What removing a run, or with `study` a study, would remove.
+    """What removing a run, a model, or with `study` a study, would remove.
 
-    Raises: InputError if it is neither, in use, a link, or holds links or files that are not ours.
+    Raises: InputError if it is none of these, in use, a link, or holds links or files that are not ours; StorageError
+    if it cannot be looked into.
     """
-    found = _look(folder, study)
-    if in_use(folder):
-        raise InputError(_busy(folder))
-    return found
+    try:
+        kind = _kind(folder, study)
+        if in_use(folder.resolve()):
+            raise InputError(_busy(folder))
+        return _look(folder, kind)
+    except OSError as error:
+        raise _closed(error) from error
 
 
 def remove(folder: Path, *, study: bool = False) -> Contents:
-    """Remove a run, or with `study` a study.
+    """Remove a run, a model, or with `study` a study.
 
     Raises: what `examine` raises; StorageError if a file cannot be removed.
     """
     examine(folder, study=study)  # before a lock is put into a folder that is none of ours
-    path = folder
+    place, path = folder.resolve(), folder  # the first is found even when the folder worked in is among those that go
     try:
-        with _hold(folder):
-            found = _look(folder, study)  # again, now that nobody else writes
-            last = [name for name in MARKERS if name in found.files]
-            for name in (*(name for name in found.files if name not in last), *found.folders, *last):
+        with _hold(place) as held:
+            found = _look(folder, _kind(folder, study))  # again, now that nobody trains there
+            for name in _in_order(found):
                 path = folder / name
-                path.rmdir() if name in found.folders else path.unlink()
+                if name in held:
+                    held[name].release()  # Windows removes no open file
+                (place / name).rmdir() if name in found.folders else (place / name).unlink(missing_ok=name in held)
         path = folder
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
+        (place / LOCK).unlink(missing_ok=True)
+        place.rmdir()
     except filelock.Timeout as error:
         raise InputError(_busy(folder)) from error
     except OSError as error:
-        raise StorageError(
-            f"Could not remove {path}: {error.strerror or error}. The same command removes what is left."
-        ) from error
+        known = _known_as(place) is not None
+        rest = "The same command removes what is left." if known else "What is left of it is empty: remove it by hand."
+        raise StorageError(f"Could not remove {path}: {error.strerror or error}. {rest}") from error
     return found
 
 
-def _look(folder: Path, study: bool) -> Contents:
-    if os.path.islink(folder):
-        raise InputError(f"{folder} is a link, and links are not followed: name the folder itself.")
-    kind = _kind(folder, study)
-    allowed = RUN if kind == "run" else STUDY
+def _look(folder: Path, kind: Kind) -> Contents:
     files: list[str] = []
     folders: list[str] = []
     foreign: list[str] = []
-    for place, inner, names in os.walk(folder, topdown=False, onerror=_refuse):
+    for place, inner, names in os.walk(folder, onerror=_refuse):
         for name in (*inner, *names):
             path = Path(place) / name
-            within = path.relative_to(folder).as_posix()
-            if path.is_symlink() or not (_is_folder_of(within, allowed) if name in inner else _is_of(within, allowed)):
-                foreign.append(f"{within}{', a link' if path.is_symlink() else ''}")
+            within, link = path.relative_to(folder).as_posix(), _is_link(path)
+            if link or not (_is_folder_of(within, kind) if name in inner else _is_of(within, kind)):
+                foreign.append(f"{within}{', a link' if link else ''}")
             elif name in inner:
                 folders.append(within)
             elif within != LOCK:
                 files.append(within)
+        inner[:] = [name for name in inner if (Path(place) / name).relative_to(folder).as_posix() in folders]
     if foreign:
         more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
         raise InputError(
             f"{folder} holds what Isthmus did not write ({'; '.join(foreign[:NAMED])}{more}): move that elsewhere; "
             f"nothing was removed."
         )
-    files.sort()
     count = sum((folder / name).lstat().st_size for name in files)
-    return Contents(folder, kind, tuple(files), tuple(folders), count, study_of(folder) if kind == "run" else None)
+    above = study_of(folder.resolve()) if kind == "run" else None
+    return Contents(folder, kind, tuple(sorted(files)), tuple(sorted(folders)), count, above)
 
 
-def _kind(folder: Path, study: bool) -> Literal["run", "study"]:
+def _kind(folder: Path, study: bool) -> Kind:
     """Raises: InputError unless the folder is what is to be removed."""
-    if (folder / "study.toml").is_file():
-        if not study:
-            raise InputError(f"{folder} is a whole study; add --study to remove it with all its runs, or name a run.")
-        return "study"
-    if not is_run(folder):
-        raise InputError(f"{folder} is not a run (it has neither run.json nor model/config.json); nothing was removed.")
-    if study:
-        raise InputError(f"{folder} is a run, not a study: leave out --study.")
-    return "run"
+    if os.path.lexists(folder) and _is_link(folder):
+        raise InputError(f"{folder} is a link, and links are not followed: name the folder itself.")
+    kind, above = _known_as(folder), folder.resolve().parent
+    if kind is None:
+        raise InputError(
+            f"{folder} is not a run, a model or a study that Isthmus wrote (there is no run.json or config.json of its "
+            f"own in it, nor a study.toml with an env.json beside it); nothing was removed."
+        )
+    if kind == "study" and not study:
+        raise InputError(f"{folder} is a whole study; add --study to remove it with all its runs, or name a run.")
+    if kind != "study" and study:
+        raise InputError(f"{folder} is a {kind}, not a study: leave out --study.")
+    if kind == "model" and folder.resolve().name == "model" and _has(above / "run.json", *KEYS):
+        raise InputError(f"{folder} is a part of the run {above}; name that to remove it.")
+    return kind
+
+
+def _known_as(folder: Path) -> Kind | None:
+    """What a folder is by files that only Isthmus writes, or by what is left of them after an interruption."""
+    if (folder / "study.toml").is_file():  # people write such a file too: to be read
+        return "study" if any((folder / name).is_file() for name in ("env.json", "status.json", LOCK)) else None
+    if _has(folder / "run.json", *KEYS) or _is_model(folder / "model"):
+        return "run"
+    return "model" if _is_model(folder) else None
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder holds a model of ours: other programs write a config.json too."""
+    return (folder / TRAINED_ON).is_file() or _has(folder / CONFIG, "format_version")
+
+
+def _has(path: Path, *keys: str) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        return path.is_file() and read_json(path).keys() >= set(keys)
+    except InputError:  # it is no JSON object
+        return False
+
+
+def _in_order(found: Contents) -> list[str]:
+    """Files, then folders from within, but those by which the folder is known at the end."""
+    last = next((group for group in MARKERS if any(name in found.files for name in group)), ())
+    around = {parent.as_posix() for name in last for parent in PurePosixPath(name).parents}
+    files = sorted((n for n in found.files if n not in last), key=lambda name: (PurePosixPath(name).name == LOCK, name))
+    folders = [name for name in reversed(found.folders) if name not in around]
+    return [
+        *(*files, *folders),
+        *(name for name in last if name in found.files),
+        *(name for name in found.folders if name in around),
+    ]
 
 
 @contextlib.contextmanager
-def _hold(folder: Path) -> Iterator[None]:
-    """Lock a folder, and the study it belongs to. Raises: filelock.Timeout if another process has either."""
+def _hold(folder: Path) -> Iterator[Mapping[str, filelock.BaseFileLock]]:
+    """Lock a folder, the study it belongs to, and of a study its runs, whose locks are given by their names.
+
+    Raises: filelock.Timeout if another process has one of them.
+    """
+    above = study_of(folder)
+    paths = folder.glob(f"runs/*/{LOCK}")
+    inner = {path.relative_to(folder).as_posix(): filelock.FileLock(path, timeout=0) for path in paths}
     with contextlib.ExitStack() as locks:
-        for place in (study_of(folder), folder):
+        for place in (above, folder):
             if place is not None:
                 locks.enter_context(filelock.FileLock(place / LOCK, timeout=0))
-        yield
+        for lock in inner.values():
+            locks.enter_context(lock)
+        yield inner
 
 
-def _is_of(name: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a file of this name, or one that was being written to it, is among those allowed."""
+def _is_link(path: Path) -> bool:
+    facts = path.lstat()
+    return stat.S_ISLNK(facts.st_mode) or bool(getattr(facts, "st_file_attributes", 0) & REPARSE_POINT)
+
+
+def _is_of(name: str, kind: Kind) -> bool:
+    """Whether a file of this name may lie there, or one that was being written to it: .NAME.RANDOM.writing."""
+    patterns = [PurePosixPath(pattern) for pattern in ALLOWED[kind]]
+    patterns += [pattern.with_name(f".{pattern.name}.*{TEMPORARY}") for pattern in patterns]
+    return any(_fits(PurePosixPath(name), pattern) for pattern in patterns)
+
+
+def _is_folder_of(name: str, kind: Kind) -> bool:
     path = PurePosixPath(name)
-    if path.name.startswith(".") and path.name.endswith(TEMPORARY):  # .NAME.RANDOM.writing
-        path = path.with_name(path.name.removesuffix(TEMPORARY)[1:].rpartition(".")[0])
-    return any(_fits(path, PurePosixPath(pattern)) for pattern in allowed)
-
-
-def _is_folder_of(name: str, allowed: tuple[str, ...]) -> bool:
-    path = PurePosixPath(name)
-    return any(_fits(path, parent) for pattern in allowed for parent in PurePosixPath(pattern).parents)
+    return any(_fits(path, parent) for pattern in ALLOWED[kind] for parent in PurePosixPath(pattern).parents)
 
 
 def _fits(path: PurePosixPath, pattern: PurePosixPath) -> bool:
@@ -159,5 +223,9 @@ def _busy(folder: Path) -> str:
     return f"{folder} is in use by another process; wait until that has ended."
 
 
+def _closed(error: OSError) -> StorageError:
+    return StorageError(f"Could not look into {error.filename}: {error.strerror or error}; nothing was removed.")
+
+
 def _refuse(error: OSError) -> None:
-    raise StorageError(f"Could not look into {error.filename}: {error.strerror}; nothing was removed.") from error
+    raise _closed(error) from error

@@ -11,6 +11,7 @@ What is measured on the validation images is that of the epoch whose weights wer
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -94,8 +95,12 @@ def find_runs(top: Path) -> tuple[list[Path], list[str]]:
     for place, inner, _ in os.walk(
         top, onerror=lambda error: closed.append(f"{Path(error.filename)}: {error.strerror}")
     ):
-        if is_run(Path(place)) or is_model(Path(place)):
-            found.append(Path(place))
+        try:
+            if is_run(Path(place)) or is_model(Path(place)):
+                found.append(Path(place))
+                inner.clear()
+        except OSError as error:  # it can be listed, but not entered
+            closed.append(f"{Path(place)}: {error.strerror}")
             inner.clear()
         inner[:] = [name for name in inner if not name.startswith(".") and name not in SKIPPED]
     return sorted(found), closed
@@ -126,15 +131,20 @@ def in_use(folder: Path) -> bool:
 
 def read_row(folder: Path) -> Row:
     """A run in a line; of a damaged one what can be read. Raises: InputError if the folder is no run."""
-    return describe(folder).row
+    return _read(folder).row
 
 
 def describe(folder: Path) -> Details:
     """A run in full; of a damaged one what can be read. Raises: InputError if the folder is no run."""
+    return replace(_read(folder), files=file_sizes(folder))
+
+
+def _read(folder: Path) -> Details:
+    """All but the files, whose sizes take long to count."""
     alone = not (folder / "run.json").is_file()
     if not is_run(folder) and not is_model(folder):
         raise InputError(_no_run(folder))
-    found = Details(Row(folder, "model" if alone else "damaged"), files=file_sizes(folder))
+    found = Details(Row(folder, "model" if alone else "damaged"))
     problems = []
     # The most telling first; each adds to what the ones before it found, so that damage to one hides nothing else.
     for read in (_read_model,) if alone else (_read_settings, _read_history, _read_status, _read_figures):
@@ -151,7 +161,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
     """Runs side by side. Raises: InputError for fewer than two, and for one that is no run or damaged."""
     if len(folders) < 2:
         raise InputError(f"Comparing takes at least two runs, got {len(folders)}: name another.")
-    found = [describe(folder) for folder in folders]
+    found = [_read(folder) for folder in folders]
     for details in found:
         if details.row.state == "damaged":
             raise InputError(f"{details.row.folder} is damaged ({details.row.problem}); leave it out.")
@@ -168,22 +178,13 @@ def compare(folders: Sequence[Path]) -> Comparison:
 
 
 def file_sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every file below a folder, by its path there, links not followed."""
-    files = (Path(place) / name for place, _, names in os.walk(folder) for name in names)
-    return {path.relative_to(folder).as_posix(): path.lstat().st_size for path in sorted(files)}
-
-
-def short_history(history: Sequence[Epoch], best: int | None, *, most: int = 8) -> list[Epoch]:
-    """The first, the last and the best epoch, and some between, evenly.
-
-    >>> [epoch["epoch"] for epoch in short_history([{"epoch": i} for i in range(1, 101)], 42, most=4)]
-    [1, 34, 42, 67, 100]
-    """
-    count = len(history)
-    if count <= most:
-        return list(history)
-    chosen = {round(i * (count - 1) / (most - 1)) for i in range(most)}
-    return [record for i, record in enumerate(history) if i in chosen or record["epoch"] == best]
+    """Bytes of every file below a folder, by its path there, links not followed; without what vanishes meanwhile."""
+    sizes = {}
+    for place, _, names in os.walk(folder):
+        for path in (Path(place) / name for name in names):
+            with contextlib.suppress(FileNotFoundError):  # it was being written, and has its final name by now
+                sizes[path.relative_to(folder).as_posix()] = path.lstat().st_size
+    return dict(sorted(sizes.items()))
 
 
 def _read_settings(run: Run, found: Details) -> Details:
@@ -191,26 +192,18 @@ def _read_settings(run: Run, found: Details) -> Details:
     content = read_json(run.folder / "run.json")
     settings = run.settings()
     model = settings.model.model_dump(mode="json")
-    row = replace(
-        found.row,
-        network=model["name"],
-        code_size=model.get("latent_dim"),
-        data=str(content["data"]["name"]),
-        of=settings.training.epochs,
-    )
-    return replace(
-        found,
-        row=row,
-        settings=_dotted(settings.model_dump(mode="json")),
-        data=dict(content["data"]),
-        versions=dict(content.get("versions", {})),
-    )
+    name, epochs = str(content["data"]["name"]), settings.training.epochs
+    row = replace(found.row, network=model["name"], code_size=model.get("latent_dim"), data=name, of=epochs)
+    dotted, versions = _dotted(settings.model_dump(mode="json")), dict(content.get("versions", {}))
+    return replace(found, row=row, settings=dotted, data=dict(content["data"]), versions=versions)
 
 
 def _read_history(run: Run, found: Details) -> Details:
     """The epochs, and the best of them by what training chooses by: the accuracy, or else the loss."""
     history = run.history()
     row = replace(found.row, epochs=len(history), seconds=sum(record["seconds"] for record in history))
+    if not all(isinstance(value, int | float) for record in history for value in record.values()):
+        raise InputError(f"{run.folder}/metrics.jsonl holds what is no number; it is damaged, train the run again.")
     if history:
         best = min(history, key=lambda record: (-record.get("validation_accuracy", 0.0), record["validation_loss"]))
         found = replace(found, best=int(best["epoch"]))
@@ -224,7 +217,9 @@ def _read_status(run: Run, found: Details) -> Details:
     state = str(status.get("state", "stopped"))
     if state == "running" and not in_use(run.folder):
         state = "stopped"
-    row = replace(found.row, state=state, when=status.get("time"), seconds=status.get("seconds", found.row.seconds))
+    row = replace(found.row, state=state, when=str(status["time"]) if "time" in status else None)
+    if "seconds" in status:
+        row = replace(row, seconds=float(status["seconds"]))
     if state == "finished":
         found = replace(found, best=int(status["best_epoch"]))
         _check_model(run)

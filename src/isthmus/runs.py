@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus import hub
-from isthmus.data.imageset import ImageSet
+from isthmus.data.imageset import ImageSet, Split
 from isthmus.display import html
 from isthmus.errors import InputError, RunExistsError
 from isthmus.model_card import ESTIMATORS
@@ -53,7 +53,7 @@ from isthmus.model_files import (
 from isthmus.networks.autoencoder import ImageShape
 from isthmus.networks.catalog import Network
 from isthmus.settings import RunSettings, validate
-from isthmus.writing import TEMPORARY, read_json, storage_error, write_bytes, write_json
+from isthmus.writing import TEMPORARY, held, read_json, storage_error, write_bytes, write_json
 
 State = Literal["running", "finished", "interrupted", "diverged", "failed"]
 
@@ -160,7 +160,12 @@ class Run:
 
     def fingerprint(self) -> str:
         """Of the images the run was begun with."""
-        return str(read_json(self.folder / "run.json")["data"]["fingerprint"])
+        return self.fingerprints()["train"]
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of the parts its images were divided into, by name; where only the training part is known, of that."""
+        content = read_json(self.folder / "run.json")
+        return {"train": str(content["data"]["fingerprint"]), **content.get("held_out", {})}
 
     def history(self) -> list[dict[str, float]]:
         """One dictionary an epoch: losses, rate, seconds. A last line not written to its end does not count."""
@@ -168,8 +173,12 @@ class Run:
         whole = path.read_text().split("\n")[:-1] if path.exists() else []
         return [json.loads(line) for line in whole]
 
-    def begin(self, settings: RunSettings, training: ImageSet) -> None:
-        """Write what decides the run, and forget an unfinished earlier attempt."""
+    def begin(self, settings: RunSettings, images: ImageSet | Split) -> None:
+        """Write what decides the run, and forget an unfinished earlier attempt.
+
+        Arguments: images: those to train on, or all parts of a division.
+        """
+        training = images.train if isinstance(images, Split) else images
         (self.folder / "metrics.jsonl").unlink(missing_ok=True)
         self.checkpoint.unlink(missing_ok=True)
         data = {
@@ -180,6 +189,10 @@ class Run:
             "classes": list(training.classes),
         }
         content = {"settings": settings.model_dump(mode="json"), "seed": settings.seed, "data": data}
+        if isinstance(images, Split):
+            content["held_out"] = {name: getattr(images, name).fingerprint for name in ("validation", "test")}
+        if os.path.exists(settings.data.name) and not os.path.isabs(settings.data.name):
+            content["named_from"] = os.getcwd()  # where the path of the images begins
         write_json(self.folder / "run.json", {"format_version": FORMAT_VERSION, **content, "versions": versions()})
         self.set_status("running")
 
@@ -227,10 +240,11 @@ class Run:
 
     def add_figures(self, figures: Mapping[str, float]) -> None:
         """Add what was measured later, as on the test part, to the model's config and card. Raises: StorageError."""
-        config = read_config(self.model)
-        more = {**config.figures, **_finite(figures)}
-        if more != config.figures:
-            write_config(self.model, config.model_copy(update={"figures": more}))
+        with held(self.folder) if self.model == self.folder else contextlib.nullcontext():  # a run is claimed by us
+            config = read_config(self.model)
+            more = {**config.figures, **_finite(figures)}
+            if more != config.figures:
+                write_config(self.model, config.model_copy(update={"figures": more}))
 
     def trained_on(self) -> NDArray[np.uint64]:
         """Sorted hashes of the images trained on, as `ImageSet.image_hashes` makes them. Raises: InputError."""
@@ -257,7 +271,7 @@ class Run:
             verify(self.densities)
 
     def record_densities(self) -> None:
-        """Tell a model alone of its new densities. Raises: StorageError."""
+        """Tell a model alone of its new densities; call it while its folder is `held`. Raises: StorageError."""
         if self.model == self.folder:
             record(self.densities)
 
@@ -266,7 +280,7 @@ class Run:
 
         Raises: RunExistsError if the folder is taken and not to be overwritten; InputError if the model is damaged.
         """
-        copy_model(self.model, Path(folder), densities=self.densities, overwrite=overwrite)
+        copy_model(self.model, Path(os.path.expanduser(folder)), densities=self.densities, overwrite=overwrite)
 
     def push_to_hub(
         self,

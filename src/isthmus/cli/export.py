@@ -53,9 +53,9 @@ def export(
         Console(quiet=quiet).say(note)
     if as_json:
         files = [{**asdict(file), "path": str(file.path)} for file in done.files]
-        typer.echo(json.dumps({"run": str(run), "checked_on": done.checked_on, "files": files}))
+        typer.echo(json.dumps({"run": str(done.run), "checked_on": done.checked_on, "files": files}))
         return
     for file in done.files:
         typer.echo(f"{file.part}: {file.path} ({file.input} -> {', '.join(file.outputs)}; {file.bytes / 1e3:,.0f} kB)")
     worst = max(file.error for file in done.files)
-    typer.echo(f"checked on {done.checked_on}: within {worst:.1e} of PyTorch")
+    typer.echo(f"checked on {done.checked_on}: within {worst:.1e} of PyTorch, relative to each number's size")

@@ -17,7 +17,7 @@ from isthmus.cli import options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from isthmus.run_table import Comparison, Details, Row
+    from isthmus.run_table import Comparison, Details, Epoch, Row
 
 app = typer.Typer(help="Runs on disk: list, show, compare, remove.", no_args_is_help=True, rich_markup_mode=None)
 GAP = 2  # spaces between columns
@@ -47,11 +47,11 @@ def list_runs(
     for line in closed:
         print(f"not looked into: {line}", file=sys.stderr)
     if as_json:
-        typer.echo(json.dumps([_plain(row) for row in rows]))
+        _echo(json.dumps([_plain(row) for row in rows]))
     elif rows:
-        typer.echo(_draw_rows(rows, _width()))
+        _echo(_draw_rows(rows, _width()))
     else:
-        typer.echo(f"no runs below {folder}")
+        _echo(f"no runs below {folder}")
 
 
 @app.command()
@@ -61,9 +61,9 @@ def show(run: Run, as_json: options.Json = False) -> None:
 
     details = describe(run)
     if as_json:
-        typer.echo(json.dumps({**_plain(details), "row": _plain(details.row)}))
+        _echo(json.dumps({**_plain(details), "row": _plain(details.row)}))
     else:
-        typer.echo(_draw_details(details, _width()))
+        _echo(_draw_details(details, _width()))
 
 
 @app.command()
@@ -76,9 +76,9 @@ def compare(
 
     found = side_by_side(runs)
     if as_json:
-        typer.echo(json.dumps(_plain(found)))
+        _echo(json.dumps(_plain(found)))
     else:
-        typer.echo(_draw_comparison(found, _width()))
+        _echo(_draw_comparison(found, _width()))
 
 
 @app.command()
@@ -88,9 +88,9 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Remove RUN, after asking.
+    """Remove RUN, or a folder with a model alone, after asking.
 
-    A folder that is in use, is a link, or holds anything that Isthmus did not write is left as it is.
+    A run that is being trained, a link, and what holds anything that Isthmus did not write are left as they are.
     """
     from isthmus.errors import FAILED, InputError
     from isthmus.removal import examine, remove
@@ -107,9 +107,14 @@ def rm(
     removed = remove(run, study=study)
     if as_json:
         facts = {"removed": str(run), "kind": removed.kind, "files": len(removed.files), "bytes": removed.bytes}
-        typer.echo(json.dumps(facts))
+        _echo(json.dumps(facts))
     else:
-        typer.echo(f"removed: {run} ({size})")
+        _echo(f"removed: {run} ({size})")
+
+
+def _echo(text: str) -> None:
+    r"""Print, with the bytes of names that are no text as \udcff."""
+    typer.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _plain(thing: Any) -> dict[str, Any]:
@@ -159,8 +164,6 @@ def _block(row: Row, cells: Sequence[str], titles: Sequence[str], width: int) ->
 
 
 def _draw_details(details: Details, width: int | None) -> str:
-    from isthmus.run_table import short_history
-
     row, data = details.row, dict(details.data)
     if "shape" in data:
         data["shape"] = " x ".join(map(str, data["shape"]))
@@ -173,6 +176,19 @@ def _draw_details(details: Details, width: int | None) -> str:
         parts.append("history\n" + _draw_history(short_history(details.history, details.best), details.best, width))
     files = {name: _size(count) for name, count in details.files.items()}
     return "\n\n".join([*parts, _section("files", files, width)])
+
+
+def short_history(history: Sequence[Epoch], best: int | None, *, most: int = 8) -> list[Epoch]:
+    """The first, the last and the best epoch, and some between, evenly.
+
+    >>> [epoch["epoch"] for epoch in short_history([{"epoch": i} for i in range(1, 101)], 42, most=4)]
+    [1, 34, 42, 67, 100]
+    """
+    count = len(history)
+    if count <= most:
+        return list(history)
+    chosen = {round(i * (count - 1) / (most - 1)) for i in range(most)}
+    return [record for i, record in enumerate(history) if i in chosen or record["epoch"] == best]
 
 
 def _draw_history(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -14,12 +15,13 @@ from isthmus.errors import InputError
 from isthmus.estimators.codes import CodeEstimator
 from isthmus.estimators.estimator import ROWS_HIDDEN
 from isthmus.estimators.inputs import Form
-from isthmus.estimators.parameters import place, seed_of
+from isthmus.estimators.parameters import place, plain, seed_of
 from isthmus.metrics import mse
 from isthmus.model_config import ModelConfig
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.pca import principal_components
 from isthmus.networks.variational import VAE
+from isthmus.settings import LinearSettings
 
 PAIRS = 8  # of codes drawn for the evidence bound of a sample, mirrored at the mean
 
@@ -34,8 +36,10 @@ class ConvAutoencoder(CodeEstimator):
         width, halvings, code_relu, upsample: of the convolutions (networks.autoencoder.lab); 16 channels, halved down
             to 2 or 3 pixels, no ReLU on the code and nearest upsampling if None. hidden: sizes of the layers of the
             perceptron; if None (1000, 500, 250) for images and (128, 64) for rows.
-        epochs, batch_size, learning_rate: None takes the values of `isthmus train`, and for small sets more epochs.
-        validation_fraction: share of X held out to choose the best epoch by; with 0 all are learnt from.
+        epochs, batch_size, learning_rate: None takes the values of `isthmus train`, for small sets more epochs and
+            smaller batches, and for convolutions that are updated less than 1,000 times a greater rate, in one cycle.
+        validation_fraction: share of X held out to choose the best epoch by, at least one sample; with 0 all are learnt
+            from.
         image_shape: of images that lie in rows, (H, W), (C, H, W) or (H, W, C).
         density: what `sample` draws codes from: mixture, gaussian, kernel, histogram or normal.
         device: cpu, cuda, cuda:0 or mps. random_state: decides weights, order and held-out samples. verbose: 1 prints
@@ -118,8 +122,10 @@ class LinearAutoencoder(CodeEstimator):
     Arguments:
         latent_dim: numbers in a code.
         solver: "exact" finds the optimum in closed form from all of X, codes along the directions of largest variance;
-            "gradient" trains, as `isthmus train linear` does.
-        epochs, batch_size, learning_rate: of the gradient solver; None takes the values of `isthmus train`.
+            where samples and features both pass 8,192 it is only approximated, with a warning. "gradient" trains, as
+            `isthmus train linear` does.
+        epochs, batch_size, learning_rate, validation_fraction, verbose: of the gradient solver. None takes the values
+            of `isthmus train`, for small sets more epochs and smaller batches.
         The others are those of `ConvAutoencoder`.
 
     >>> from sklearn.datasets import load_iris
@@ -175,17 +181,19 @@ class LinearAutoencoder(CodeEstimator):
         if self.solver == "gradient":
             super()._learn(images)
             return
+        model = self._settings_for(self._form)
+        assert isinstance(model, LinearSettings)
         pixels = int(np.prod(images.shape))
         most = min(len(images) - 1, pixels)
-        if self.latent_dim > most:
+        if model.latent_dim > most:
             raise InputError(
-                f"LinearAutoencoder(latent_dim={self.latent_dim}) needs at least {self.latent_dim} features and more "
+                f"LinearAutoencoder(latent_dim={model.latent_dim}) needs at least {model.latent_dim} features and more "
                 f"samples than that; X has n_features = {pixels} and {len(images)} samples: give a latent_dim of "
                 f"{most} or less."
             )
         self._seed = seed_of(self.random_state)
-        network = _exact(images, self.latent_dim).to(place(self.device, double=self._form.scaling is not None))
-        self._keep(network, self._settings_for(self._form), images, None)
+        network = _exact(images, model.latent_dim).to(place(self.device, double=self._form.scaling is not None))
+        self._keep(network, model, images, None)
 
     def _scores(self, images: Tensor) -> Tensor:
         return -mse(self.network_(images), images)
@@ -208,7 +216,7 @@ class VariationalAutoencoder(CodeEstimator):
         width, units: of the convolutions (networks.variational.vae), 16 and 256 if None. hidden: sizes of the layers of
             the perceptron; if None (1000, 500, 250) for images and (128, 64) for rows.
         likelihood: gaussian, or bernoulli for pixels that are 0 or 1. sigma: of the gaussian, in [0, 1] units, or
-            "learned" or "optimal".
+            "learned" or "optimal"; a bernoulli has none.
         beta: weight of the KL. free_bits: nats of KL an axis may cost nothing. kl_warmup: updates in which beta rises.
         density: what `sample` draws codes from; "normal" is the prior.
         The others are those of `ConvAutoencoder`.
@@ -267,6 +275,11 @@ class VariationalAutoencoder(CodeEstimator):
         self.verbose = verbose
 
     def _model(self, form: Form) -> dict[str, Any]:
+        if self.likelihood == "bernoulli" and plain(self.sigma) != "optimal":
+            raise InputError(
+                f"sigma is {self.sigma!r}, but likelihood='bernoulli' has no sigma: leave it out, or give "
+                f"likelihood='gaussian'."
+            )
         chosen, given = self._choose(form)
         default = {"hidden": ROWS_HIDDEN} if form.flat and chosen == "mlp" else {}
         names = ("latent_dim", "likelihood", "sigma", "beta", "free_bits", "kl_warmup")
@@ -285,10 +298,21 @@ class VariationalAutoencoder(CodeEstimator):
         ]
         return torch.stack(likelihoods).mean(0) - posterior.kl().sum(1)
 
+    @classmethod
+    def _parameters_of(cls, config: ModelConfig) -> dict[str, Any]:
+        values = super()._parameters_of(config)
+        return {**values, "sigma": "optimal"} if values["likelihood"] == "bernoulli" else values
+
 
 def _exact(images: ImageSet, latent_dim: int) -> Autoencoder:
     """The linear autoencoder that is PCA, in float64 for images in float64."""
     found = principal_components(images, latent_dim)
+    if not found.exact:
+        warnings.warn(
+            f"LinearAutoencoder: X has {len(images):,} samples of {len(found.mean):,} features, too many of both for "
+            f"PCA in closed form: it was approximated by a randomised solver. Take fewer of one for the exact optimum.",
+            stacklevel=5,
+        )
     kind = torch.float64 if images.images.dtype == np.float64 else torch.float32
     network = found.autoencoder().to(kind)
     weights = {

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, final
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
@@ -36,8 +37,10 @@ class ImageClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             and (128, 64) for a perceptron.
         standardise: bring each image to mean 0 and standard deviation 1 first. dropout: share of numbers dropped before
             each of the last layers while training. label_smoothing: share of each target spread over all classes.
-        epochs, batch_size, learning_rate: None takes the values of `isthmus train`, and for small sets more epochs.
-        validation_fraction: share of each class held out to choose the best epoch by; with 0 all are learnt from.
+        epochs, batch_size, learning_rate: None takes the values of `isthmus train`, for small sets more epochs and
+            smaller batches.
+        validation_fraction: share of each class held out to choose the best epoch by, of two or more samples at least
+            one; with 0 all are learnt from.
         image_shape: of images that lie in rows, (H, W), (C, H, W) or (H, W, C).
         device: cpu, cuda, cuda:0 or mps. random_state: decides weights, order and held-out samples. verbose: 1 prints
             a line an epoch.
@@ -176,7 +179,10 @@ class ImageClassifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
 
 def _labels(X: Any, y: Any, count: int, name: str) -> NDArray[Any]:
-    """Labels (N,), of any kind. Raises: InputError if they are missing or of another number; ValueError otherwise."""
+    """Labels (N,), of any kind.
+
+    Raises: InputError if they, or some of them, are missing, or they are of another number; ValueError otherwise.
+    """
     if y is None and isinstance(X, ImageSet) and X.labels is not None:
         return np.array(X.classes)[X.labels]
     if y is None:
@@ -184,11 +190,24 @@ def _labels(X: Any, y: Any, count: int, name: str) -> NDArray[Any]:
             f"{name} requires y to be passed, but the target y is None: give one label for each sample, or an ImageSet "
             f"with labels."
         )
-    labels: NDArray[Any] = column_or_1d(y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y, warn=True)
+    given = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else y
+    _check_none_missing(given)
+    labels: NDArray[Any] = column_or_1d(given, warn=True)
     if len(labels) != count:
         raise DataError(f"X has {count} samples, but y has {len(labels)} labels: give one for each.")
     check_classification_targets(labels)
     return labels
+
+
+def _check_none_missing(y: Any) -> None:
+    """Raises: DataError if a label is None or NaN, or what else pandas calls missing."""
+    values = np.atleast_1d(np.asarray(y, dtype=object))
+    missing = np.flatnonzero(pd.isna(values).any(axis=tuple(range(1, values.ndim))))
+    if len(missing):
+        raise DataError(
+            f"y has no label for {len(missing)} of {len(values)} samples, first at {missing[0]}: leave them out "
+            f"or label them."
+        )
 
 
 def _check_several(classes: NDArray[Any]) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,14 +22,13 @@ from isthmus.data.arrays import Pixels
 from isthmus.errors import DataError, InputError
 from isthmus.estimators.estimator import Estimator, as_set
 from isthmus.estimators.parameters import seed_of
-from isthmus.latent.density import DENSITIES, Density, StandardNormal, fit_density, load_densities
+from isthmus.latent.density import Density, StandardNormal, fit_density, kind_of, load_densities
 from isthmus.latent.sampling import codes_of
 from isthmus.model_config import ModelConfig
 from isthmus.model_files import DENSITIES as FILE
 from isthmus.model_files import verify
-from isthmus.networks.apply import BATCH, Coder, encode, ranges, to_float
+from isthmus.networks.apply import Coder, encode, in_batches
 from isthmus.runs import Run
-from isthmus.settings import nearest
 
 
 class CodeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):  # type: ignore[misc]
@@ -99,7 +98,7 @@ class CodeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         lie in [0, 1]; of a VAE the evidence bound in nats.
         """
         pixels = torch.from_numpy(self._read(X))
-        return _in_batches(self.network_, self._scores, pixels).double().numpy()
+        return in_batches(self.network_, self._scores, pixels).double().numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of `score_samples`: the greater, the better. Arguments: y: not used."""
@@ -112,7 +111,7 @@ class CodeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         Raises: NotFittedError; InputError if there is none of this name, or it cannot be fitted to these codes.
         """
         check_is_fitted(self, "network_")
-        name = _checked_density(self.density)
+        name = kind_of(self.density).name
         if name == StandardNormal.name:
             return StandardNormal(self.network_.latent_dim)
         if name not in self._densities:
@@ -134,7 +133,7 @@ class CodeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         """`score_samples` of one batch: (B, C, H, W) floats -> (B,)."""
 
     def _fit(self, X: Any) -> Tensor:
-        _checked_density(self.density)
+        kind_of(self.density)
         pixels = self._begin(X)
         self._learn(as_set(pixels, X))
         return self._keep_codes(pixels)
@@ -148,7 +147,7 @@ class CodeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
 
     def _decode(self, codes: Tensor) -> NDArray[Any]:
         kind = next(self.network_.parameters()).dtype
-        images = _in_batches(self.network_, self.network_.decode, codes.to(kind))
+        images = in_batches(self.network_, self.network_.decode, codes.to(kind))
         return self._form.write((images if self._form.scaling else images.clamp(0, 1)).numpy())
 
     def _facts(self) -> dict[str, Any]:
@@ -172,26 +171,17 @@ class CodeEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator
         if folder.name == "model" and (run.folder / "run.json").exists():
             self._codes = codes_of(run, "train") if (run.folder / "codes.npz").exists() else None
             folder = run.folder
-        elif (folder / FILE).exists():
+        else:
             verify(folder / FILE)
         if (folder / FILE).exists():
             self._densities = load_densities(folder / FILE)
+            _check_sizes(folder / FILE, self._densities, self.network_.latent_dim)
 
 
-def _checked_density(name: Any) -> str:
-    if not isinstance(name, str) or name not in DENSITIES:
-        raise InputError(f"density is {name!r}, which is none; {nearest(str(name), DENSITIES)}")
-    return name
-
-
-@torch.inference_mode()
-def _in_batches(network: Coder, function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    """A function of the network in evaluation mode, over inputs of any number, on the CPU."""
-    network.eval()
-    device = next(network.parameters()).device
-    parts = []
-    for begin, end in ranges(len(inputs), BATCH):
-        batch = to_float(inputs[begin:end].to(device))
-        batch = batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
-        parts.append(function(batch).cpu())
-    return torch.cat(parts)
+def _check_sizes(path: Path, densities: Mapping[str, Density], latent_dim: int) -> None:
+    for name, density in densities.items():
+        if density.latent_dim != latent_dim:
+            raise InputError(
+                f"{path} holds a {name} of codes of {density.latent_dim} numbers, those of the network beside it have "
+                f"{latent_dim}: it belongs to another model; delete it."
+            )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils._set_output import _get_output_config  # the setting of this estimator, or of all
 
 from isthmus.data.degrade import add_noise
 from isthmus.errors import InputError
@@ -30,8 +31,10 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, Estimator):  # type: igno
         architecture: "convolutional" or "mlp"; None takes what suits X.
         width: of the convolutions (networks.denoiser.Denoiser), 16 if None. hidden: sizes of the layers of the
             perceptron, (256, 256) for images and (128, 64) for rows if None.
-        epochs, batch_size, learning_rate: None takes the values of `isthmus train`, and for small sets more epochs.
-        validation_fraction: share of X held out to choose the best epoch by; with 0 all are learnt from.
+        epochs, batch_size, learning_rate: None takes the values of `isthmus train`, for small sets more epochs and
+            smaller batches.
+        validation_fraction: share of X held out to choose the best epoch by, at least one sample; with 0 all are learnt
+            from.
         image_shape: of images that lie in rows, (H, W), (C, H, W) or (H, W, C).
         device: cpu, cuda, cuda:0 or mps. random_state: decides weights, order, noise and held-out samples. verbose: 1
             prints a line an epoch.
@@ -99,15 +102,18 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, Estimator):  # type: igno
     def transform(self, X: Any) -> NDArray[Any]:
         """Noisy X restored, in the layout it came in: images in [0, 1], or rows in their own units.
 
-        Raises: NotFittedError; InputError if X is not as in `fit`, or images are far outside [0, 1].
+        Raises: NotFittedError; InputError if X is not as in `fit`, or images are far outside [0, 1] or asked for as a
+        table.
         """
         pixels = self._read(X, noisy=True)
+        if self._form.scaling is None:
+            self._check_container()
         restored = reconstruct(self.network_, pixels)
         restored = restored if self._form.scaling else restored.clamp(0, 1)
         return self._form.write(restored.numpy(), self._form.layout_of(X))
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Minus the mean squared error of clean X restored from noise, which is the same at each call.
+        """Minus the mean squared error of clean X restored from the noise of `fit`, which is the same at each call.
 
         On the scale on which the training data lie in [0, 1]; without any restoring it is minus the noise's square.
         Arguments: y: not used.
@@ -116,7 +122,7 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, Estimator):  # type: igno
         generator, total = torch.Generator().manual_seed(0), 0.0
         for begin, end in ranges(len(pixels), BATCH):
             clean = to_float(pixels[begin:end])
-            noisy = add_noise(clean, float(self.noise), generator=generator)
+            noisy = add_noise(clean, self._noise, generator=generator)
             total += float(mse(reconstruct(self.network_, noisy), clean).double().sum())
         return -total / len(pixels)
 
@@ -126,6 +132,16 @@ class Denoiser(OneToOneFeatureMixin, TransformerMixin, Estimator):  # type: igno
         chosen, given = self._choose(form)
         default = {"hidden": ROWS_HIDDEN} if form.flat and chosen == "mlp" else {}
         return {"name": "denoiser", "architecture": chosen, **default, **given}
+
+    def _check_container(self) -> None:
+        """Raises: InputError if images, which are no table, are to be one."""
+        container = _get_output_config("transform", self)["dense"]
+        if container != "default":
+            raise InputError(
+                f"set_output(transform={container!r}) asks for a table, but Denoiser was fitted to images "
+                f"{self.image_shape_}, (C, H, W), and gives such: call set_output(transform='default'), or fit it to "
+                f"rows."
+            )
 
     def _training(self) -> dict[str, Any]:
         return {**super()._training(), "noise": self.noise}

@@ -1,12 +1,17 @@
 """What the estimators share: how they learn, and the model files they are kept in.
 
 An estimator turns X into images of a network (inputs.py), chooses the network's settings, and trains it with the one
-training loop. A parameter that the network at hand does not have is refused, not ignored. Parameters are checked when
-`fit` is called, as scikit-learn has it.
+training loop. Parameters are checked when `fit` is called, as scikit-learn has it; one that is None unless it is given
+and belongs to another architecture or solver is refused, and so is a sigma beside a Bernoulli likelihood. Fits side by
+side need processes of their own, which is what joblib gives them by default: in threads they would disturb each other's
+random draws (training/loop.py).
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from isthmus import hub
 from isthmus.data.arrays import Labels, Pixels
-from isthmus.data.imageset import ImageSet, fingerprint_of, hashes_of
+from isthmus.data.imageset import ImageSet, hashes_of
 from isthmus.data.split import hold_out
 from isthmus.display import html
 from isthmus.errors import DataError, InputError
@@ -30,7 +35,7 @@ from isthmus.estimators.parameters import (
     Common,
     calm_schedule,
     check_sides,
-    check_training,
+    checked_training,
     diverging,
     place,
     plain,
@@ -41,7 +46,7 @@ from isthmus.estimators.parameters import (
 from isthmus.latent.density import Density, save_densities
 from isthmus.model_card import ESTIMATORS
 from isthmus.model_config import DataFacts, EstimatorFacts, ModelConfig
-from isthmus.model_files import DENSITIES, make_room, read_config, read_network, read_trained_on, write_model
+from isthmus.model_files import DENSITIES, new_model, read_config, read_network, read_trained_on, write_model
 from isthmus.networks.apply import to_float
 from isthmus.networks.catalog import Network, build
 from isthmus.settings import ModelSettings, validate, validate_model
@@ -71,6 +76,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     _form: Form
     _settings: ModelSettings
     _seed: int
+    _noise: float
     _data: DataFacts
     _trained_on: NDArray[np.uint64]
     _figures: dict[str, float]
@@ -90,12 +96,15 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         """Training settings by name, None for the table's."""
         return {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
 
+    def _common(self) -> Common:
+        return validate(Common, {name: plain(getattr(self, name)) for name in Common.model_fields})
+
     # -- learning
 
     def _begin(self, X: Any) -> Pixels:
         """Check the parameters and X, and note its form; X as (N, C, H, W)."""
-        validate(Common, {name: plain(getattr(self, name)) for name in Common.model_fields})
-        check_training(self._training())
+        self._common()
+        checked_training(self._training())
         form, pixels = learn_form(X, type(self).__name__, self.image_shape)
         self._settings_for(form)
         place(self.device, double=form.scaling is not None)
@@ -149,55 +158,78 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     def _learn(self, images: ImageSet) -> None:
         """Train a new network."""
         model, self._seed = self._settings_for(self._form), seed_of(self.random_state)
-        training, validation = hold_out(images, self.validation_fraction, seed=self._seed)
-        network, name = self._new_network(model, len(images.classes)), type(self).__name__
+        common, name = self._common(), type(self).__name__
+        training, validation = hold_out(images, common.validation_fraction, seed=self._seed)
+        network = self._new_network(model, len(images.classes))
+        settings = schedule(model.name, len(training), self._training())
         with diverging(name):
             history = train(
                 network,
                 training,
                 validation,
-                schedule(model.name, len(training), self._training()),
+                settings,
                 seed=self._seed,
                 device=next(network.parameters()).device,
-                progress=reporter(name) if self.verbose else None,
+                progress=reporter(name) if common.verbose else None,
             )
         self._keep(network, model, images, history)
+        self._noise = settings.noise
         if validation is not images:
             best = history.epochs[history.best_epoch - 1]
             self._figures = {name: value for name, value in best.items() if name.startswith("validation_")}
 
     def _learn_more(self, pixels: Pixels, X: Any, labels: Labels | None = None, classes: tuple[str, ...] = ()) -> None:
-        """One pass over more samples, with the network and the optimizer of the passes before.
+        """One pass over more samples, with copies of the network and the optimizer of the passes before: if it fails,
+        nothing has happened.
 
         Unlike those of `fit`, rows may lie beyond the least and greatest values that are known.
         """
         if len(pixels) < 2:
             raise DataError(f"X has 1 sample; {type(self).__name__} learns from at least 2 at once: give more.")
-        if not hasattr(self, "network_"):
+        first = not hasattr(self, "network_")
+        if first:
             model, self._seed = self._settings_for(self._form), seed_of(self.random_state)
-            self._keep(self._new_network(model, len(classes)), model, as_set(pixels, X, labels, classes), None)
-            seen = 0
+            network, optimizer, passes = self._new_network(model, len(classes)), None, 0
         else:
-            seen = self._data.images or 0
-            self._trained_on = np.union1d(self._trained_on, hashes_of(pixels))
-        settings = calm_schedule(self._settings.name, self._training())
-        if self._optimizer is None:
-            self._optimizer = make_optimizer(self.network_, settings)
-        self._passes += 1
+            model, passes = self._settings, self._passes
+            network, optimizer = copy.deepcopy((self.network_, self._optimizer))  # together, as one refers to the other
+        settings = calm_schedule(model.name, self._training())
+        optimizer = optimizer or make_optimizer(network, settings)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate
         images, targets = torch.from_numpy(pixels), None if labels is None else torch.from_numpy(labels)
         with diverging(type(self).__name__):
-            one_pass(self.network_, images, targets, self._optimizer, settings, seed=self._seed, number=self._passes)
-        self._figures = {}
-        self._data = DataFacts(
-            name=_name_of(X), fingerprint=fingerprint_of(pixels, labels, classes), images=seen + len(pixels)
-        )
+            one_pass(network, images, targets, optimizer, settings, seed=self._seed, number=passes + 1)
+        if first:
+            self._keep(network, model, as_set(pixels, X, labels, classes), None)
+        else:
+            self._data, self._trained_on = self._joined(pixels, X)
+        self.network_, self._optimizer, self._passes = network, optimizer, passes + 1
+        self._figures, self._noise = {}, settings.noise
+
+    def _joined(self, pixels: Pixels, X: Any) -> tuple[DataFacts, NDArray[np.uint64]]:
+        """What is known of all samples learnt from, and their sorted hashes, which the fingerprint is then made of.
+
+        Samples that were seen before do not count again.
+        """
+        hashes = hashes_of(pixels)
+        new = hashes[~np.isin(hashes, self._trained_on)]
+        if not len(new):
+            return self._data, self._trained_on
+        known = np.sort(np.concatenate([self._trained_on, new]))
+        facts = {
+            "name": self._data.name if self._data.name == _name_of(X) else "several sets",
+            "fingerprint": hashlib.sha256(known.astype("<u8").tobytes()).hexdigest(),
+            "images": len(known),
+        }
+        return self._data.model_copy(update=facts), known
 
     def _keep(self, network: Network, model: ModelSettings, images: ImageSet, history: History | None) -> None:
         """Note what was learnt, and from what."""
         self.network_, self.history_, self._settings = network.eval(), history, model
-        self._figures, self._optimizer, self._passes = {}, None, 0
-        self._data = DataFacts(name=images.name, fingerprint=images.fingerprint, images=len(images))
+        self._figures, self._optimizer, self._passes, self._noise = {}, None, 0, 0.0
         self._trained_on = np.sort(images.image_hashes())
+        self._data = DataFacts(name=images.name, fingerprint=images.fingerprint, images=len(self._trained_on))
         shown = np.linspace(0, len(images) - 1, min(EXAMPLES, len(images))).round().astype(int)
         self.examples_ = to_float(torch.from_numpy(images.images[shown])).numpy().astype(np.float32)
 
@@ -210,11 +242,11 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         Raises: NotFittedError; RunExistsError if the folder is taken; StorageError if it cannot be written.
         """
         check_is_fitted(self, "network_")
-        path, densities, config = Path(folder), self._densities_to_save(), self._config()
-        make_room(path, overwrite=overwrite)
-        if densities:
-            save_densities(path / DENSITIES, densities)
-        write_model(path, self.network_, config, trained_on=self._trained_on)
+        path, densities, config = Path(os.path.expanduser(folder)), self._densities_to_save(), self._config()
+        with new_model(path, overwrite=overwrite) as place:
+            if densities:
+                save_densities(place / DENSITIES, densities)
+            write_model(place, self.network_, config, trained_on=self._trained_on)
         return path
 
     @classmethod
@@ -233,8 +265,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
                 f"isthmus.{ESTIMATORS[config.model.name]}.from_pretrained."
             )
         estimator = cls(**cls._parameters(config))
-        layout = config.estimator.layout if config.estimator else "NCHW"
-        estimator._set_form(form_of(layout, config.image_shape, config.scaling, estimator.image_shape))
+        estimator._set_form(form_of(config, estimator.image_shape))
         estimator._restore(folder, config)
         return estimator
 
@@ -249,7 +280,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     def _facts(self) -> dict[str, Any]:
         """What else has to be saved, as JSON."""
         names = getattr(self, "feature_names_in_", None)
-        return {} if names is None else {"feature_names": [str(name) for name in names]}
+        facts: dict[str, Any] = {} if names is None else {"feature_names": [str(name) for name in names]}
+        return {**facts, "inner": self._form.inner}
 
     def _densities_to_save(self) -> dict[str, Density]:
         return {}
@@ -257,7 +289,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     def _restore(self, folder: Path, config: ModelConfig) -> None:
         """Take up what was saved."""
         self.network_, self.history_ = read_network(folder, config), None
-        self._settings, self._figures, self._data = config.model, config.figures, config.data
+        self._settings, self._figures, self._data, self._noise = config.model, config.figures, config.data, config.noise
         self._trained_on, self._optimizer, self._passes, self._seed = read_trained_on(folder), None, 0, 0
         self.examples_ = np.empty((0, *config.image_shape), np.float32)
         names = config.estimator.facts.get("feature_names") if config.estimator else None
@@ -273,7 +305,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
             model=self._settings,
             image_shape=form.image_shape,
             classes=tuple(str(label) for label in getattr(self, "classes_", ())),
-            noise=float(self._training().get("noise", 0.0)),
+            noise=self._noise,
             data=self._data,
             scaling=None if form.scaling is None else form.scaling.facts(),
             estimator=EstimatorFacts(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from isthmus.data.arrays import CHANNELS, Pixels, channels_first, check_images
 from isthmus.data.imageset import ImageSet
 from isthmus.data.pictures import FURTHEST
 from isthmus.errors import DataError, InputError
-from isthmus.model_config import Layout, Scaling
+from isthmus.model_config import Layout, ModelConfig, Scaling
 from isthmus.networks.autoencoder import ImageShape
 
 KINDS = "rows of numbers (N, D), or images (N, H, W), (N, C, H, W) or (N, H, W, C) with C of 1 or 3"
@@ -167,12 +167,22 @@ def learn_form(X: Any, name: str, image_shape: Any = None) -> tuple[Form, Pixels
     return form, pixels
 
 
-def form_of(layout: Layout, image_shape: ImageShape, scaling: Scaling | None, given_shape: Any) -> Form:
-    """The form that a model folder describes. Arguments: given_shape: the estimator's parameter image_shape."""
-    if scaling is None:
-        return Form("NCHW" if layout == "ND" else layout, image_shape, "NCHW" if layout == "ND" else layout)
-    inner = "NCHW" if given_shape is None else _parse_shape(given_shape)[1]
-    return Form("ND", image_shape, inner, Range.from_facts(scaling))
+def form_of(config: ModelConfig, given_shape: Any) -> Form:
+    """The form that a model's config.json describes.
+
+    Arguments: given_shape: the estimator's parameter image_shape, for files that do not say how an image lies in a row.
+    Raises: InputError if what is said of that is no layout.
+    """
+    layout = config.estimator.layout if config.estimator else "NCHW"
+    if config.scaling is None:
+        layout = "NCHW" if layout == "ND" else layout
+        return Form(layout, config.image_shape, layout)
+    inner = config.estimator.facts.get("inner") if config.estimator else None
+    if inner is None:
+        inner = "NCHW" if given_shape is None else _parse_shape(given_shape)[1]
+    if inner not in get_args(Layout):
+        raise InputError(f"The model's config.json says that images lie in rows as {inner!r}: get it again.")
+    return Form("ND", config.image_shape, inner, Range.from_facts(config.scaling))
 
 
 def _form_of_rows(rows: NDArray[np.float64], shape: ImageShape | None, inner: Layout | None) -> tuple[Form, Pixels]:

@@ -62,17 +62,26 @@ def place(device: Any, *, double: bool) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {device!r}; give cpu, cuda, cuda:0 or mps.") from error
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not here.get(found.type, False):
-        raise InputError(f"device is {str(found)!r}, which this machine does not have; give cpu.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    here = {"cpu": 1, "cuda": count, "mps": int(torch.backends.mps.is_available())}
+    if (found.index or 0) >= here.get(found.type, 0):
+        known = ["cpu", *(f"cuda:{i}" for i in range(count)), *["mps"] * here["mps"]]
+        raise InputError(f"device is {str(found)!r}, which this machine does not have; give {' or '.join(known)}.")
     if found.type == "mps" and double:
         raise InputError("device is 'mps', which lacks the float64 that rows of numbers need; give cpu.")
     return found
 
 
-def check_training(given: dict[str, Any]) -> None:
-    """Raises: InputError, naming every training setting that is out of range; those that are None count as left out."""
-    validate(TrainingSettings, {name: plain(value) for name, value in given.items() if value is not None})
+def checked_training(given: dict[str, Any]) -> dict[str, Any]:
+    """Training settings by name, each of the type it should have; those that are None are left out.
+
+    Raises: InputError, naming every one that is out of range.
+
+    >>> checked_training({"epochs": 3.0, "batch_size": None})
+    {'epochs': 3}
+    """
+    values = validate(TrainingSettings, {name: plain(value) for name, value in given.items() if value is not None})
+    return {name: getattr(values, name) for name, value in given.items() if value is not None}
 
 
 def check_sides(image_shape: ImageShape, name: str, *, flat: bool) -> None:
@@ -101,7 +110,7 @@ def schedule(network: str, count: int, given: dict[str, Any]) -> TrainingSetting
     Arguments: given: training settings by name, None for the table's. Raises: InputError if they are out of range.
     """
     table = NETWORKS[network].training
-    chosen = {name: plain(value) for name, value in given.items() if value is not None}
+    chosen = checked_training(given)
     batch = chosen.get("batch_size") or min(table.batch_size, max(SMALL_BATCH, count // BATCHES))
     steps = len(ranges(count, batch))
     epochs = chosen.get("epochs") or max(table.epochs, -(-UPDATES // steps))
@@ -112,7 +121,7 @@ def schedule(network: str, count: int, given: dict[str, Any]) -> TrainingSetting
 def calm_schedule(network: str, given: dict[str, Any]) -> TrainingSettings:
     """How `partial_fit` trains: at a constant rate. Arguments and errors as of `schedule`."""
     table = NETWORKS[network].training
-    chosen = {name: plain(value) for name, value in given.items() if value is not None}
+    chosen = checked_training(given)
     rate = table.learning_rate * (CALM if table.schedule == "one-cycle" else 1)
     calm = {"learning_rate": rate, "schedule": "constant"}
     return validate(TrainingSettings, {**table.model_dump(), **calm, **chosen})

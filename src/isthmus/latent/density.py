@@ -7,7 +7,7 @@ All kinds by name, how one is fitted, and how they lie on disk: one in a file, o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,7 @@ __all__ = [
     "Kernel",
     "StandardNormal",
     "fit_density",
+    "kind_of",
     "load_densities",
     "load_density",
     "save_densities",
@@ -45,6 +46,13 @@ DENSITIES: dict[str, type[Density]] = {
 _UNNAMED = {frozenset({"latent_dim"}): "normal", frozenset({"mean", "covariance"}): "gaussian"}
 
 
+def kind_of(name: object) -> type[Density]:
+    """The density of this name. Raises: InputError if there is none."""
+    if not isinstance(name, str) or name not in DENSITIES:
+        raise InputError(f"{name!r} is no density; {nearest(str(name), DENSITIES)}")
+    return DENSITIES[name]
+
+
 def fit_density(name: str, codes: Tensor, *, generator: torch.Generator | None = None) -> Density:
     """Fit the density of this name to codes (N, D).
 
@@ -53,9 +61,7 @@ def fit_density(name: str, codes: Tensor, *, generator: torch.Generator | None =
     >>> fit_density("gaussian", torch.tensor([[0.0], [2.0]])).tensors()["mean"]
     tensor([1.], dtype=torch.float64)
     """
-    if name not in DENSITIES:
-        raise InputError(f"{name!r} is no density; {nearest(name, DENSITIES)}")
-    return DENSITIES[name].fit(codes, generator=generator)
+    return kind_of(name).fit(codes, generator=generator)
 
 
 def save_densities(path: Path, densities: Mapping[str, Density]) -> None:
@@ -79,11 +85,11 @@ def load_densities(path: Path) -> dict[str, Density]:
     tensors, facts = _read(path)
     if "kinds" not in facts:
         raise InputError(f"{path} does not hold densities by name ({', '.join(sorted(tensors))}); delete it.")
-    parts: dict[str, dict[str, Tensor]] = {name: {} for name in json.loads(facts["kinds"])}
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         density, _, part = name.partition(".")
-        parts[density][part] = tensor
-    return {name: _build(path, kind, parts[name]) for name, kind in json.loads(facts["kinds"]).items()}
+        parts.setdefault(density, {})[part] = tensor
+    return {name: _build(path, kind, parts[name]) for name, kind in _kinds(path, facts["kinds"], parts).items()}
 
 
 def load_density(path: Path) -> Density:
@@ -102,6 +108,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read ({error}); the file is missing or damaged, fit it again.") from error
+
+
+def _kinds(path: Path, text: str, names: Collection[str]) -> dict[str, str]:
+    """The kind of each density in a file, by name. Raises: InputError unless it is said of each, and of no other."""
+    try:
+        kinds = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} names its densities in no JSON ({error}); delete it, fit them again.") from error
+    if not isinstance(kinds, dict) or set(kinds) != set(names) or not all(isinstance(k, str) for k in kinds.values()):
+        raise InputError(
+            f"{path} says of its densities ({', '.join(sorted(names))}) that their kinds are {text[:99]}; it is "
+            f"damaged: delete it, fit them again."
+        )
+    return kinds
 
 
 def _build(path: Path, kind: str, tensors: Mapping[str, Tensor]) -> Density:

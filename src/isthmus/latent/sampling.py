@@ -18,13 +18,12 @@ from torch import Tensor
 
 from isthmus.data.files import read_npz
 from isthmus.errors import InputError, StorageError
-from isthmus.latent.density import DENSITIES, Density, StandardNormal, fit_density, load_densities, save_densities
+from isthmus.latent.density import Density, StandardNormal, fit_density, kind_of, load_densities, save_densities
 from isthmus.networks.apply import Coder, decode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
-from isthmus.settings import nearest
-from isthmus.writing import write_arrays, write_bytes, write_json
+from isthmus.writing import held, write_arrays, write_bytes, write_json
 
 MARKER = "generate.json"  # by which a folder of ours is known
 MOST = 10_000  # samples at once
@@ -68,9 +67,7 @@ def density_of(run: Run, network: Coder, name: str) -> tuple[Density, bool]:
     Raises: InputError if there is no density of this name, nothing to fit it to, or what is kept is damaged or of
     another network.
     """
-    if name not in DENSITIES:
-        raise InputError(f"{name!r} is no density; {nearest(name, DENSITIES)}")
-    if name == "normal":
+    if kind_of(name) is StandardNormal:
         return StandardNormal(network.latent_dim), False
     kept = _kept(run)
     if name in kept:
@@ -94,8 +91,9 @@ def density_of(run: Run, network: Coder, name: str) -> tuple[Density, bool]:
 
 def keep_density(run: Run, name: str, density: Density) -> None:
     """Add a density to those kept with the run. Raises: StorageError; InputError if what is kept is damaged."""
-    save_densities(run.densities, {**_kept(run), name: density})
-    run.record_densities()
+    with held(run.folder):  # what another process adds meanwhile is not lost
+        save_densities(run.densities, {**_kept(run), name: density})
+        run.record_densities()
 
 
 def generate_into(

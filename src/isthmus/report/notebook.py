@@ -19,9 +19,8 @@ from sklearn.utils import estimator_html_repr  # type: ignore[import-untyped, un
 
 from isthmus.data.catalog import CATALOG
 from isthmus.data.files import read_npz
-from isthmus.data.imageset import ImageSet, Split
-from isthmus.data.split import split
-from isthmus.errors import IsthmusError
+from isthmus.data.imageset import ImageSet
+from isthmus.errors import InputError, IsthmusError
 from isthmus.networks.apply import decode, to_float
 from isthmus.networks.catalog import NETWORKS, Network
 from isthmus.networks.classifier import Classifier
@@ -39,14 +38,13 @@ from isthmus.report.answers import (
 from isthmus.report.card import BUDGET, Card, Gallery, gallery, render
 from isthmus.report.page import Table
 from isthmus.runs import Run
-from isthmus.settings import DataSettings, RunSettings
-from isthmus.training.evaluation import chosen_images
+from isthmus.settings import RunSettings
+from isthmus.training.evaluation import parts_of_run
 
 T = TypeVar("T")
 
 SHEET = 24  # images of a set
 EXAMPLES = 10  # images of a run or an estimator
-UNREADABLE = (IsthmusError, OSError, ValueError, KeyError, TypeError)  # what a damaged run can raise
 
 
 def show_images(images: ImageSet) -> str:
@@ -71,26 +69,8 @@ def show_run(run: Run) -> str:
     Of a run that is unfinished or damaged all that can be read, and what cannot be.
     """
     problems: list[str] = []
-    begun, saved = (run.folder / "run.json").exists(), (run.model / "config.json").exists()
-    status = _attempt("The state", run.status, problems) or {}
-    settings = _attempt("The settings", run.settings, problems) if begun else None
-    config = _attempt("The model", run.config, problems) if saved else None
-    title = run.folder.resolve().name
-    if not (begun or saved) and (not status or (run.folder / "runs").is_dir()):  # a study has a state too
-        return render(Card("Run", title, {"folder": str(run.folder)}, [*problems, _no_run(run)]))
-    epochs = _attempt("The record of epochs", run.history, problems) or []
-    panels = _attempt("The curves", lambda: learning_curves(epochs, int(status.get("best_epoch", 0))), problems) or []
-    state, warnings = _state(run, status, len(epochs), settings)
-    network = _attempt("The network", run.network, problems) if config and _has_weights(run) else None
-    galleries: list[Gallery] = []
-    tables: list[Table] = []
-    if network is not None and config is not None:
-        drawn = _attempt("Images", lambda: _run_pictures(run, network, settings, config), problems)
-        galleries, tables = drawn or ([], [])
-    known = _attempt("What is known", lambda: _run_facts(run, status, settings, config), problems) or {}
-    facts = {"state": state, **known, **_network_facts(network)}
-    folded = [_settings_table(settings)] if settings else []
-    return render(Card("Run", title, facts, [*warnings, *problems], galleries, panels, tables, folded))
+    whole = _attempt("The run", lambda: render(_run_card(run, problems)), problems)
+    return whole or render(Card("Run", run.folder.name, {"folder": str(run.folder)}, problems))
 
 
 def show_estimator(estimator: Any) -> str:
@@ -112,11 +92,39 @@ def show_estimator(estimator: Any) -> str:
     return render(Card("Fitted", title, facts, (), galleries, panels, tables, [_parameters(estimator)]))
 
 
+def _run_card(run: Run, problems: list[str]) -> Card:
+    """The card of a run. Arguments: problems: what cannot be read is added to them."""
+    begun, saved = (run.folder / "run.json").exists(), (run.model / "config.json").exists()
+    status = _attempt("The state", run.status, problems) or {}
+    settings = _attempt("The settings", run.settings, problems) if begun else None
+    config = _attempt("The model", run.config, problems) if saved else None
+    title = run.folder.resolve().name
+    if not (begun or saved) and (not status or (run.folder / "runs").is_dir()):  # a study has a state too
+        return Card("Run", title, {"folder": str(run.folder)}, [*problems, _no_run(run)])
+    epochs = _attempt("The record of epochs", run.history, problems) or []
+    panels = _attempt("The curves", lambda: learning_curves(epochs, int(status.get("best_epoch", 0))), problems) or []
+    state, warnings = _state(run, status, len(epochs), settings)
+    network = _attempt("The network", run.network, problems) if config and _has_weights(run) else None
+    galleries: list[Gallery] = []
+    tables: list[Table] = []
+    if network is not None and config is not None:
+        test = _attempt("Test images", lambda: _test_images(run, settings), problems)
+        drawn = _attempt("Images", lambda: _run_pictures(run, network, test, config), problems)
+        galleries, tables = drawn or ([], [])
+    known = _attempt("What is known", lambda: _run_facts(run, status, settings, config), problems) or {}
+    facts = {"state": state, **known, **_network_facts(network)}
+    folded = [_settings_table(settings)] if settings else []
+    return Card("Run", title, facts, [*warnings, *problems], galleries, panels, tables, folded)
+
+
 def _attempt(what: str, read: Callable[[], T], problems: list[str]) -> T | None:
-    """What `read` returns; None where the files of a run do not allow it, with the reason added to the problems."""
+    """What `read` returns; None where the files of a run do not allow it, with the reason added to the problems.
+
+    Damage can raise anything, and a card that raises hides all the rest of the run.
+    """
     try:
         return read()
-    except UNREADABLE as error:
+    except Exception as error:
         reason = str(error) if isinstance(error, IsthmusError) else f"{type(error).__name__}: {error}"
         problems.append(f"{what} cannot be shown. {reason}")
         return None
@@ -186,11 +194,10 @@ def _network_facts(network: Network | None) -> dict[str, str]:
 
 
 def _run_pictures(
-    run: Run, network: Network, settings: RunSettings | None, config: Mapping[str, Any]
+    run: Run, network: Network, test: ImageSet | None, config: Mapping[str, Any]
 ) -> tuple[list[Gallery], list[Table]]:
     """What the network makes of test images, or images decoded from codes; of a classifier its classes."""
     classes = tuple(config["classes"])
-    test = _test_images(run, settings) if settings else None
     pictures: list[Gallery] = []
     if test is not None:
         chosen = test.take(spread(test.labels, len(test), EXAMPLES))
@@ -206,16 +213,20 @@ def _run_pictures(
 
 
 @lru_cache(maxsize=1)
-def _parts(data: DataSettings, seed: int) -> Split:
-    return split(chosen_images(data), seed=seed)
+def _test_part(run: Run, fingerprint: str) -> ImageSet:
+    """Loaded once while the run is the one it was. Arguments: fingerprint: of the images it was begun with."""
+    return parts_of_run(run).test
 
 
-def _test_images(run: Run, settings: RunSettings) -> ImageSet | None:
-    """The run's test images, if they come with Isthmus and belong to those it was begun with."""
-    if not any(e.name == settings.data.name and e.published is None and not e.by_hand for e in CATALOG):
+def _test_images(run: Run, settings: RunSettings | None) -> ImageSet | None:
+    """The run's test images, if they come with Isthmus. Raises: InputError if they are not those of then any more."""
+    own = [entry.name for entry in CATALOG if entry.published is None and not entry.by_hand]
+    if settings is None or settings.data.name not in own:
         return None
-    parts = _parts(settings.data, settings.seed)
-    return parts.test if parts.train.fingerprint == run.fingerprint() else None
+    try:
+        return _test_part(run, run.fingerprint())
+    except InputError as error:
+        raise InputError(str(error).replace("as DATA", "as in `isthmus evaluate RUN DATA`")) from error
 
 
 def _some_codes(run: Run, classes: Sequence[str]) -> tuple[NDArray[np.float32], list[str]]:
@@ -229,7 +240,7 @@ def _some_codes(run: Run, classes: Sequence[str]) -> tuple[NDArray[np.float32], 
 def _estimator_pictures(estimator: Any, network: Network, classes: Sequence[str]) -> list[Gallery]:
     kind = next(network.parameters()).dtype
     examples = torch.as_tensor(np.asarray(estimator.examples_[:EXAMPLES])).to(kind)
-    noise = float(estimator.get_params(deep=False).get("noise", 0.0))
+    noise = float(getattr(estimator, "_noise", 0.0))
     blank = [""] * len(examples)
     which = "Images of the fit"
     pictures = [answers(network, examples, blank, classes, noise=noise, which=which)] if len(examples) else []

@@ -1,11 +1,12 @@
 """A finished run on a set of images, with a warning where it was trained on them.
 
 Without images it is measured on the test part of what it was trained on, which is loaded again and divided as it was
-then: by its fingerprint the training part has to be the same to the last bit.
+then: by their fingerprints all parts have to be the same to the last bit.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 import warnings
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from isthmus.data.catalog import load
 from isthmus.data.degrade import add_noise
-from isthmus.data.imageset import ImageSet
+from isthmus.data.imageset import ImageSet, Split
 from isthmus.data.split import split
 from isthmus.errors import DataError, InputError, TrainedOnWarning
 from isthmus.metrics import mse, psnr
@@ -23,9 +24,13 @@ from isthmus.networks.catalog import Network
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE, importance_bound, log_importance_weights
+from isthmus.run_table import study_of
 from isthmus.runs import Run
-from isthmus.settings import DataSettings
+from isthmus.settings import DataSettings, RunSettings
 from isthmus.training.loop import score
+from isthmus.writing import read_json
+
+PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) -> ImageSet:
@@ -47,30 +52,31 @@ def prepare(run: Run, images: ImageSet | str | Path, *, skip_bad: bool = False) 
 def held_out(run: Run) -> ImageSet:
     """The test part of what a run was trained on, loaded again.
 
-    Raises: InputError if the run is not finished or does not say what it was trained on, or its training part is no
-    longer the same; DataError if the images cannot be loaded.
+    Raises: InputError if the run is not finished; what `parts_of_run` raises.
     """
     run.image_shape()  # refuses what is no finished run, or takes rows of numbers
+    return parts_of_run(run).test
+
+
+def parts_of_run(run: Run) -> Split:
+    """What a run was trained on, loaded again and divided as it was then; in a study that may be by the study's seed.
+
+    Raises: InputError if the run does not say what it was trained on, or that is no longer the same; DataError if the
+    images cannot be loaded.
+    """
     if not (run.folder / "run.json").exists():
         raise InputError(
             f"{run.folder} has no run.json, which says what it was trained on: name the images to use, as DATA."
         )
-    settings = run.settings()
-    try:
-        images = chosen_images(settings.data)
-        for seed in _seeds(run, settings.seed):
-            parts = split(images, seed=seed)
-            if parts.train.fingerprint == run.fingerprint():
-                return parts.test
-    except DataError as error:
-        raise DataError(
-            f"{run.folder} was trained on {settings.data.name}, which cannot be loaded again as it was ({error}). "
-            f"Name the images to use, as DATA."
-        ) from error
-    raise InputError(
-        f"{settings.data.name} is not what {run.folder} was trained on any more: the training part has another "
-        f"fingerprint than the {run.fingerprint()[:12]} of then. Name the images to use, as DATA."
-    )
+    settings, then = run.settings(), run.fingerprints()
+    parts = _divide_again(run, settings, then["train"])
+    changed = [name for name, value in then.items() if getattr(parts, name).fingerprint != value]
+    if changed:
+        raise InputError(
+            f"{settings.data.name} is not what {run.folder} was trained on any more: the {PARTS[changed[0]]} part has "
+            f"another fingerprint than the {then[changed[0]][:12]} of then. {_way_out(run)}"
+        )
+    return parts
 
 
 def chosen_images(settings: DataSettings) -> ImageSet:
@@ -167,13 +173,40 @@ def _warn_if_trained_on(run: Run, images: ImageSet) -> None:
         )
 
 
+def _divide_again(run: Run, settings: RunSettings, fingerprint: str) -> Split:
+    """The images by the first of the seeds that gives a training part of this fingerprint; if none does, by the last.
+
+    Raises: DataError if they cannot be loaded.
+    """
+    try:
+        images = chosen_images(settings.data)
+        for seed in _seeds(run, settings.seed):
+            parts = split(images, seed=seed)
+            if parts.train.fingerprint == fingerprint:
+                break
+        return parts
+    except DataError as error:
+        raise DataError(
+            f"{run.folder} was trained on {settings.data.name}, which cannot be loaded again as it was ({error}). "
+            f"{_way_out(run)}"
+        ) from error
+
+
 def _seeds(run: Run, seed: int) -> list[int]:
     """By which the images may have been divided: that of the run, and that of the study it belongs to."""
-    study = run.folder.absolute().parent.parent / "study.toml"
-    if not study.is_file():
+    study = study_of(run.folder)
+    if study is None:
         return [seed]
     try:
-        of_study = tomllib.loads(study.read_text(encoding="utf-8")).get("seed", 0)
-    except ValueError as error:
-        raise InputError(f"{study} cannot be read ({error}); name the images to use, as DATA.") from error
-    return list(dict.fromkeys([seed, int(of_study)]))
+        of_study = int(tomllib.loads((study / "study.toml").read_text(encoding="utf-8")).get("seed", 0))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{study}/study.toml cannot be read ({error}); name the images to use, as DATA.") from error
+    return list(dict.fromkeys([seed, of_study]))
+
+
+def _way_out(run: Run) -> str:
+    """What to do where the images are not those of the training: they may have been named from another folder."""
+    folder = read_json(run.folder / "run.json").get("named_from")
+    if folder is None or folder == os.getcwd():
+        return "Name the images to use, as DATA."
+    return f"The path was named from {folder}: go there, or name the images to use, as DATA."

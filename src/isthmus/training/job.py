@@ -59,7 +59,7 @@ def train_run(
     network = build(settings.model, parts.train.shape, classes=len(parts.train.classes), seed=settings.seed)
     if start is not None:
         _begin_with(network, start)
-    run.begin(settings, parts.train)
+    run.begin(settings, parts)
     try:
         history = train(
             network,
@@ -114,5 +114,5 @@ def _check_same(run: Run, settings: RunSettings, parts: Split) -> None:
             f"{run.folder} was begun with other settings ({differences(before, settings)}); give the same ones, "
             f"--overwrite it, or choose another --out."
         )
-    if run.fingerprint() != parts.train.fingerprint:
+    if any(getattr(parts, name).fingerprint != value for name, value in run.fingerprints().items()):
         raise RunExistsError(f"{run.folder} was trained on other images; --overwrite it, or choose another --out.")
