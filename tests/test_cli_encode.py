@@ -53,7 +53,8 @@ def test_an_archive_holds_what_python_gives(isthmus, runs, photographs, tmp_path
     code, out, err = isthmus("encode", runs / name, photographs, "--out", tmp_path / "new/codes.npz", "--json")
     assert code == 0, err
     found = read(tmp_path / "new/codes.npz")
-    assert sorted(found) == ["classes", "codes", "labels", "paths"]
+    assert sorted(found) == ["classes", "codes", "labels", "model", "paths"]
+    assert str(found["model"]) == Run(runs / name).config()["checksums"]["model.safetensors"]
     expected = encode(Run(runs / name).network(), load(photographs).images)
     assert found["codes"].dtype == np.float32
     assert np.allclose(found["codes"], expected, atol=1e-5)
@@ -71,7 +72,7 @@ def test_a_table_holds_the_same_to_the_last_bit(isthmus, runs, photographs, tmp_
     arrays = read(tmp_path / "codes.npz")
     with (tmp_path / "codes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "label", "code_0", "code_1", "code_2", "std_0", "std_1", "std_2"]
+    assert list(rows[0]) == ["path", "label", "code_0", "code_1", "code_2", "std_0", "std_1", "std_2", "model"]
     assert [row["path"] for row in rows] == PATHS
     assert [row["label"] for row in rows] == ["10"] * 3 + ["9"] * 3
     for kind, name in (("code", "codes"), ("std", "std")):
@@ -91,10 +92,11 @@ def test_parquet_holds_the_same_or_says_what_is_missing(isthmus, runs, photograp
     pandas = pytest.importorskip("pandas")
     assert answer[0] == 0, answer[2]
     table = pandas.read_parquet(tmp_path / "codes.parquet")
-    assert table.columns.tolist() == ["path", "label", "code_0", "code_1", "code_2"]
+    columns = ["code_0", "code_1", "code_2"]
+    assert table.columns.tolist() == ["path", "label", *columns, "model"]
     assert table["path"].tolist() == PATHS
     assert isthmus("encode", runs / "vae", photographs, "--out", tmp_path / "codes.npz")[0] == 0
-    assert np.array_equal(table.iloc[:, 2:].to_numpy(np.float32), read(tmp_path / "codes.npz")["codes"])
+    assert np.array_equal(table[columns].to_numpy(np.float32), read(tmp_path / "codes.npz")["codes"])
 
 
 def test_a_missing_package_is_named_before_any_work(isthmus, photographs, tmp_path, monkeypatch):
@@ -108,8 +110,8 @@ def test_classes_are_left_out_where_not_every_image_has_one(isthmus, runs, photo
     shutil.copy(photographs / "9/0.png", photographs / "0.png")
     for suffix in ("npz", "csv"):
         assert isthmus("encode", runs / "lab", photographs, "--out", tmp_path / f"codes.{suffix}")[0] == 0
-    assert sorted(read(tmp_path / "codes.npz")) == ["codes", "paths"]
-    assert (tmp_path / "codes.csv").read_text().startswith("path,code_0,code_1\n0.png,")
+    assert sorted(read(tmp_path / "codes.npz")) == ["codes", "model", "paths"]
+    assert (tmp_path / "codes.csv").read_text().startswith("path,code_0,code_1,model\n0.png,")
 
 
 def test_arrays_are_encoded(isthmus, runs, tmp_path):

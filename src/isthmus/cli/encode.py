@@ -41,15 +41,12 @@ def encode(
     """
     from isthmus.cli.console import Console
     from isthmus.errors import FAILED
-    from isthmus.training.codes import check_target, write_codes
-    from isthmus.training.predict import encode_images
+    from isthmus.training.codes import encode_into
 
-    check_target(out, overwrite=overwrite)
     console = Console(quiet=quiet, progress=not no_progress)
     place = options.choose_device(device)
     with console.progress("encode") as progress:
-        found = encode_images(run, images, posterior=posterior, device=place, progress=progress)
-    write_codes(out, found)
+        found = encode_into(out, run, images, posterior=posterior, overwrite=overwrite, device=place, progress=progress)
     report(found.stream, console)
     count, size = found.codes.shape
     if as_json:

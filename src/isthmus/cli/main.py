@@ -19,13 +19,18 @@ from isthmus import __version__
 from isthmus.cli import (
     classify,
     data,
+    decode,
     denoise,
     doctor,
     encode,
     evaluate,
     export,
     generate,
+    interpolate,
+    outliers,
+    reconstruct,
     runs,
+    search,
     shapes,
     study,
     train,
@@ -46,6 +51,11 @@ app.command()(evaluate.evaluate)
 app.command()(denoise.denoise)
 app.command()(classify.classify)
 app.command()(encode.encode)
+app.command()(decode.decode)
+app.command()(reconstruct.reconstruct)
+app.command()(search.search)
+app.command()(outliers.outliers)
+app.command()(interpolate.interpolate)
 app.command()(generate.generate)
 app.command()(export.export)
 app.command()(shapes.shapes)
