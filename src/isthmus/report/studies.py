@@ -1,10 +1,11 @@
-"""A built-in study from a name to a finished folder with its report."""
+"""A study from its name, or the file that describes it, to a finished folder with its report."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,63 @@ from isthmus.data.split import split
 from isthmus.errors import DataError, InputError
 from isthmus.networks.catalog import build
 from isthmus.networks.convolution import check_size
+from isthmus.report.custom import custom_page
 from isthmus.report.digits import digits_page, duration
 from isthmus.report.page import Page, write_page, write_pictures
 from isthmus.report.signs import signs_page
 from isthmus.settings import ClassifierSettings, merge, nearest, parse_assignments, validate
+from isthmus.studies.built_in import in_file_terms
+from isthmus.studies.custom import check_custom, run_custom, trainable
 from isthmus.studies.digits import run_digits
+from isthmus.studies.estimate import Estimates, estimate
 from isthmus.studies.signs import check_images, run_signs
-from isthmus.studies.study import DigitsSettings, Reporter, SignsSettings, Study, StudySettings, open_study
+from isthmus.studies.study import DigitsSettings, Reporter, SignsSettings, Silent, Study, StudySettings, open_study
+from isthmus.studies.study_file import CustomSettings
+from isthmus.studies.study_reading import read_study_file, study_settings
+from isthmus.studies.study_text import as_toml, shortened
 from isthmus.training.evaluation import chosen_images
 from isthmus.writing import read_json
 
 Figures = dict[str, float | None]
+Tree = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Kind:
     """What tells one study from another.
 
-    data: the set it takes unless told otherwise; instead: the one that stands in where that cannot be had. side: height
-    and width of the images unless set. check: refuses images before a folder is made.
+    read: settings from what was asked. shape: of data, unless set. data: the set it takes unless told otherwise, None
+    if it must be told; instead: the one that stands in where that cannot be had. check: refuses images before a folder
+    is made.
     """
 
-    settings: type[StudySettings]
-    data: str
-    side: int
-    grey: bool
+    read: Callable[[Tree], StudySettings]
+    shape: Tree
+    data: str | None
     work: Callable[[Study[Any], ImageSet], tuple[Figures, Page]]
-    check: Callable[[ImageSet], None]
+    check: Callable[[Any, ImageSet], None]
     instead: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A study as it is asked for: by its name or its file, with what the command line changes in it."""
+
+    name: str
+    data: str | None = None
+    changes: Sequence[str] = ()
+    seed: int | None = None
+    fast: bool = False
+    skip_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a study would train. images: in three parts, in words. notes: what is left out, or stands in."""
+
+    images: str
+    estimates: Estimates
+    notes: tuple[str, ...]
 
 
 def _digits(study: Study[DigitsSettings], images: ImageSet) -> tuple[Figures, Page]:
@@ -56,10 +86,42 @@ def _signs(study: Study[SignsSettings], images: ImageSet) -> tuple[Figures, Page
     return result.figures, signs_page(study, result)
 
 
+def _custom(study: Study[CustomSettings], images: ImageSet) -> tuple[Figures, Page]:
+    result = run_custom(study, images)
+    study.say("drawing the report")
+    return result.figures, custom_page(study, result)
+
+
+def _check_digits(settings: DigitsSettings, images: ImageSet) -> None:
+    split(images, seed=settings.seed)  # what cannot be divided or told apart is refused
+    if images.labels is not None:
+        build(ClassifierSettings(), images.shape, classes=len(images.classes))
+
+
+def _check_signs(settings: SignsSettings, images: ImageSet) -> None:
+    check_images(images)
+    split(images, seed=settings.seed)
+    build(ClassifierSettings(), images.shape, classes=len(images.classes))
+
+
+def _square(name: str, side: int, *, grey: bool) -> Tree:
+    return {"study": name, "data": {"height": side, "width": side, "grey": grey}}
+
+
 STUDIES = {
-    "digits": Kind(DigitsSettings, "mnist-5k", 32, False, _digits, lambda images: None),
-    "signs": Kind(SignsSettings, "sign-digits", 64, True, _signs, check_images, instead="drawn-hands"),
+    "digits": Kind(
+        partial(validate, DigitsSettings), _square("digits", 32, grey=False), "mnist-5k", _digits, _check_digits
+    ),
+    "signs": Kind(
+        partial(validate, SignsSettings),
+        _square("signs", 64, grey=True),
+        "sign-digits",
+        _signs,
+        _check_signs,
+        instead="drawn-hands",
+    ),
 }
+CUSTOM = Kind(study_settings, {"data": {}}, None, _custom, check_custom)
 
 
 def run_study(
@@ -68,7 +130,7 @@ def run_study(
     folder: Path,
     *,
     changes: Sequence[str] = (),
-    seed: int = 0,
+    seed: int | None = None,
     fast: bool = False,
     device: str = "cpu",
     workers: int | None = None,
@@ -80,29 +142,17 @@ def run_study(
 ) -> tuple[Path, dict[str, Any]]:
     """Do a study and write its report.
 
-    Arguments: data: a name or a path; None for the study's own set. workers, prepare: see `Study`.
+    Arguments: name: of a built-in study, or a study file. data: a name or a path; None for the study's own set, or that
+    of the file. seed: None for 0, or that of the file. workers, prepare: see `Study`.
     Returns: the report's path and the content of summary.json.
     Raises: InputError for an unknown study, settings or images; RunExistsError; DivergedError; TrainingFailedError;
     StorageError.
     """
-    if name not in STUDIES:
-        raise InputError(f"There is no study {name!r}; {nearest(name, STUDIES)}")
-    kind = STUDIES[name]
-
-    def read(given: str) -> tuple[StudySettings, ImageSet]:
-        shape = {"height": kind.side, "width": kind.side, "grey": kind.grey}
-        tree = {"study": name, "data": {"name": given, "skip_bad": skip_bad, **shape}, "seed": seed, "fast": fast}
-        settings = validate(kind.settings, merge(tree, parse_assignments(changes)))
-        return settings, chosen_images(settings.data)
-
-    if data is None and resume and (folder / "study.toml").exists():
+    kind, own = _kind(name)
+    if data is None and resume and kind.data is not None and _named(own) is None and (folder / "study.toml").exists():
         data = _begun_with(folder / "study.toml")
-    settings, images, notes = _own_images(kind, read) if data is None else (*read(data), ())
-    check_size(*images.shape[1:])
-    kind.check(images)
-    split(images, seed=settings.seed)  # what cannot be divided or told apart is refused before a folder is made
-    if images.labels is not None:
-        build(ClassifierSettings(), images.shape, classes=len(images.classes))
+    settings, images, notes = _read(kind, own, Request(name, data, changes, seed, fast, skip_bad))
+    _check(kind, settings, images)
     report = folder / "report.html"
     opened = open_study(
         folder,
@@ -136,6 +186,97 @@ def run_study(
     return report, read_json(folder / "summary.json")
 
 
+def foresee(
+    request: Request, *, device: str = "cpu", workers: int | None = None, reporter: Reporter | None = None
+) -> Outlook:
+    """What a study would train, and about how long that takes here; nothing is written.
+
+    Raises: InputError for what `run_study` would refuse.
+    """
+    kind, own = _kind(request.name)
+    settings, images, notes = _read(kind, own, request)
+    _check(kind, settings, images)
+    parts = split(images, seed=settings.seed)
+    runs, left_out = trainable(in_file_terms(settings, images.shape), images, training_images=len(parts.train))
+    count = f"{len(parts.train):,} / {len(parts.validation):,} / {len(parts.test):,}"
+    line = f"{images.name}: {count} images to train, validate, test"
+    with (reporter or Silent()).progress("timing") as progress:
+        found = estimate(runs, parts, device=device, workers=workers, progress=progress)
+    return Outlook(line, found, notes + left_out)
+
+
+def study_toml(request: Request) -> str:
+    """A study in the terms of a study file, as TOML, without what is as it would be anyway.
+
+    A built-in study is of grey images unless it is given others. Raises: InputError.
+    """
+    kind, own = _kind(request.name)
+    settings = _settings(kind, own, request, request.data or _named(own) or kind.data)
+    if kind is CUSTOM:
+        assert isinstance(settings, CustomSettings)
+        return as_toml(shortened(settings)) + "\n"
+    height, width = settings.data.height, settings.data.width
+    own_set = settings.data.name == kind.data and height is not None and width is not None
+    shape = (1, height or 0, width or 0) if own_set else chosen_images(settings.data).shape
+    head = (
+        f"# The study of {settings.study} in the terms of a study file: the same networks, trained in the same way, to "
+    )
+    head += f"start\n# from. The exercises of its course are done by `isthmus study {settings.study}` alone.\n\n"
+    return head + as_toml(shortened(in_file_terms(settings, shape))) + "\n"
+
+
+def _kind(name: str) -> tuple[Kind, Tree]:
+    """The kind of study, and what its file says; nothing for a built-in one."""
+    if name in STUDIES:
+        return STUDIES[name], {}
+    path = Path(name)
+    if path.suffix != ".toml" and not path.is_file():
+        raise InputError(
+            f"There is no study {name!r}; {nearest(name, STUDIES)} A study of your own is a file, NAME.toml: "
+            f"`isthmus study --init` writes one."
+        )
+    tree = read_study_file(path)
+    return STUDIES.get(str(tree.get("study")), CUSTOM), tree
+
+
+def _settings(kind: Kind, own: Tree, request: Request, data: str | None) -> StudySettings:
+    """What the file says over the study's own defaults, the flags over both, and --set over all."""
+    images = {"name": data, "skip_bad": request.skip_bad or None}
+    flags: dict[str, Any] = {"data": {key: value for key, value in images.items() if value is not None}}
+    if request.seed is not None:
+        flags["seed"] = request.seed
+    if request.fast:
+        flags["fast"] = True
+    tree = merge(merge(kind.shape, own), flags)
+    return kind.read(merge(tree, parse_assignments(request.changes)))
+
+
+def _read(kind: Kind, own: Tree, request: Request) -> tuple[StudySettings, ImageSet, tuple[str, ...]]:
+    """The settings, their images, and what is to be said of these."""
+
+    def read(data: str | None) -> tuple[StudySettings, ImageSet]:
+        settings = _settings(kind, own, request, data)
+        return settings, chosen_images(settings.data)
+
+    named = request.data if request.data is not None else _named(own)
+    if named is None and kind.data is not None:
+        return _own_images(kind.data, kind.instead, read)
+    return (*read(named), ())
+
+
+def _check(kind: Kind, settings: StudySettings, images: ImageSet) -> None:
+    """Raises: InputError for images that the study cannot be done on."""
+    check_size(*images.shape[1:])
+    kind.check(settings, images)
+
+
+def _named(tree: Tree) -> str | None:
+    """data.name of what may be no settings; None if it has none that is text."""
+    data = tree.get("data")
+    name = data.get("name") if isinstance(data, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
 def _begun_with(path: Path) -> str | None:
     """The data of a study that was begun; None if its settings do not say, which is found later."""
     try:
@@ -146,14 +287,14 @@ def _begun_with(path: Path) -> str | None:
 
 
 def _own_images(
-    kind: Kind, read: Callable[[str], tuple[StudySettings, ImageSet]]
+    own: str, instead: str | None, read: Callable[[str | None], tuple[StudySettings, ImageSet]]
 ) -> tuple[StudySettings, ImageSet, tuple[str, ...]]:
     """The study's own set; where it would have to be fetched and cannot be, the one that stands in, which is said."""
-    origin = next(row.origin for row in entries() if row.name == kind.data)
-    if kind.instead is None or origin != "download":
-        return (*read(kind.data), ())
+    origin = next(row.origin for row in entries() if row.name == own)
+    if instead is None or origin != "download":
+        return (*read(own), ())
     try:
-        return (*read(kind.data), ())
+        return (*read(own), ())
     except DataError as error:
-        settings, images = read(kind.instead)
-        return settings, images, (f"{kind.instead} stand in for {kind.data}, which cannot be had here: {error}",)
+        settings, images = read(instead)
+        return settings, images, (f"{instead} stand in for {own}, which cannot be had here: {error}",)

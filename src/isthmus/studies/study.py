@@ -47,23 +47,23 @@ GROWTH = 0.7  # of the number of updates with the number of images
 class StudySettings(Settings):
     """What decides a study, whichever it is."""
 
-    study: str
-    data: DataSettings
-    seed: Seed = 0
-    fast: bool = False
+    study: str = Field(description="What kind of study this is.")
+    data: DataSettings = Field(description="Which images.")
+    seed: Seed = Field(default=0, description="Decides which images train and which test, and the first weights.")
+    fast: bool = Field(default=False, description="Whether every training has a third of its updates.")
 
 
 class DigitsSettings(StudySettings):
-    """The study of digits. `noise` is a standard deviation on the [0, 1] scale."""
+    """The study of digits."""
 
-    study: Literal["digits"] = "digits"
-    noise: float = Field(default=0.25, gt=0)
+    study: Literal["digits"] = Field(default="digits", description="What kind of study this is.")
+    noise: float = Field(default=0.25, gt=0, description="Standard deviation of the noise, in [0, 1] units.")
 
 
 class SignsSettings(StudySettings):
     """The study of hand signs."""
 
-    study: Literal["signs"] = "signs"
+    study: Literal["signs"] = Field(default="signs", description="What kind of study this is.")
 
 
 S = TypeVar("S", bound=StudySettings)
@@ -155,15 +155,16 @@ class Study(Generic[S]):
         parts: Split,
         *,
         start: tuple[str, Network] | None = None,
+        seed: int | None = None,
     ) -> Trained:
         """Train the run `name` of this study, or load it if it is finished.
 
-        Arguments: start: a run of this study by its name, and its network, whose weights to begin with.
+        Arguments: start: a run of this study by its name, and its network, whose weights to begin with. seed: by
+        default that of the study.
         """
         begun = {} if start is None else {"start": start[0]}
-        settings = RunSettings(
-            data=self.settings.data, model=model, training=training, seed=self.settings.seed, **begun
-        )
+        seed = self.settings.seed if seed is None else seed
+        settings = RunSettings(data=self.settings.data, model=model, training=training, seed=seed, **begun)
         run = Run(self.folder / "runs" / name)
         if run.finished:
             self.say(f"{name}: finished before, taken as it is")
