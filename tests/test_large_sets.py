@@ -325,7 +325,6 @@ def test_progress_counts_to_the_end_whoever_reads(tmp_path: Path, home: Path, by
         load_path(folder)
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
     assert told[-1] == (300, 300, "300 of 300 files")
-    assert len(told) > 1
     load_path(folder, size=(5, 5))
     assert told[-1][:2] == (300, 300)
 
