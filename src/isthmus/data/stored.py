@@ -6,7 +6,8 @@
 A part of such a set is made without reading it (`select`), and so is its grey version. Reading is by position in the
 file, not by a mapping of all of it: a mapping counts as memory where a limit is set (`ulimit -v`). Within a batch the
 rows are read in the order in which they lie; `batches` reads ahead in a thread while the caller works. The bytes that
-were read last stay with the system as far as there is memory, so small sets lose next to nothing.
+were read last stay with the system as far as there is memory, so small sets lose next to nothing. The file stays open,
+for all parts of the set together: it may be removed meanwhile.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Stored:
         self.rows, self.luma = rows, luma
         self._lock = threading.Lock()
         self._opened: io.FileIO | None = None
-        self._parent: Stored | None = None  # a file that is removed with its set outlives the parts of it
+        self._whole: Stored | None = None  # whose open file a part reads; a temporary one goes with the last part
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -105,11 +106,14 @@ class Stored:
 
     def move(self, path: Path) -> None:
         """Give the file another name, in the same folder. Raises: OSError."""
+        if os.name == "nt":
+            self._close()
         os.replace(self.path, path)
         self.path = path
 
     def remove(self) -> None:
         """Remove the file: the set is not wanted."""
+        self._close()
         self.path.unlink(missing_ok=True)
 
     def grey(self) -> Stored:
@@ -129,7 +133,7 @@ class Stored:
 
     def _like(self, rows: NDArray[np.int64] | None, *, luma: bool) -> Stored:
         made = Stored(self.path, self.offset, self.count, self.image_shape, rows=rows, luma=luma)
-        made._parent = self
+        made._whole = self._whole or self
         return made
 
     def _positions(self, index: Any) -> NDArray[np.int64]:
@@ -152,8 +156,9 @@ class Stored:
         each = math.prod(self.image_shape)
         order = np.argsort(positions, kind="stable")
         lines = pixels.reshape(len(positions), each)
-        with self._lock:
-            file = self._file()
+        whole = self._whole or self
+        with whole._lock:
+            file = whole._file()
             if len(positions) and np.array_equal(positions, np.arange(positions[0], positions[0] + len(positions))):
                 self._fill(file, int(positions[0]), lines.reshape(-1))
             else:
@@ -179,7 +184,20 @@ class Stored:
                     f"{self.path}, where the images of this set lie, cannot be read ({error.strerror or error}): "
                     "load the set again."
                 ) from error
+            weakref.finalize(self, self._opened.close)
         return self._opened
+
+    def _hold(self, file: io.FileIO) -> Stored:
+        """Read from this open file."""
+        self._opened = file
+        weakref.finalize(self, file.close)
+        return self
+
+    def _close(self) -> None:
+        """Close the file, which Windows neither renames nor removes while it is open."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
 
 def _rebuild(path: Path, offset: int, count: int, shape: tuple[int, int, int], rows: Any, luma: bool) -> Stored:
@@ -197,10 +215,11 @@ def open_stored(path: Path) -> Stored:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-        offset = file.tell()
-    if len(shape) != 4 or fortran or dtype != np.uint8 or path.stat().st_size < offset + math.prod(shape):
-        raise ValueError(f"{path} holds {dtype} of shape {shape}")
-    return Stored(path, offset, shape[0], (shape[1], shape[2], shape[3]))
+        offset, size = file.tell(), os.fstat(file.fileno()).st_size
+        if len(shape) != 4 or fortran or dtype != np.uint8 or size < offset + math.prod(shape):
+            raise ValueError(f"{path} holds {dtype} of shape {shape}")
+        found = Stored(path, offset, shape[0], (shape[1], shape[2], shape[3]))
+        return found._hold(io.FileIO(os.dup(file.fileno())))
 
 
 class Storing:
@@ -211,7 +230,7 @@ class Storing:
 
     def __init__(self, path: Path, image_shape: tuple[int, int, int]):
         self.path, self.image_shape, self.count = path, image_shape, 0
-        self._file = path.open("wb")
+        self._file = path.open("w+b")  # whose images are read in the end without opening it again
         self._file.write(_header(0, image_shape))
 
     def append(self, images: NDArray[np.uint8]) -> None:
@@ -223,8 +242,10 @@ class Storing:
         """Close the file: its images. Arguments: temporary: the file goes with the last of them. Raises: OSError."""
         self._file.seek(0)
         self._file.write(_header(self.count, self.image_shape))
-        self._file.close()
+        self._file.flush()
         stored = Stored(self.path, _HEADER, self.count, self.image_shape)
+        stored._hold(io.FileIO(os.dup(self._file.fileno())))
+        self._file.close()
         if temporary:
             weakref.finalize(stored, _remove, self.path)
         return stored
