@@ -35,6 +35,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/study_full.py
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/study_signs.py
+	$(BIN)/python benchmarks/outliers.py
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/folders.py
+	$(BIN)/python benchmarks/memory_map.py
 
 clean:
 	rm -rf $(VENV) $(DEMO)

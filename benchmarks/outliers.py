@@ -37,6 +37,7 @@ from isthmus.training.loop import train
 
 SIZE = 16  # numbers in a code
 COMPONENTS = (8, 16, 32, 64, 128)  # of PCA, tried for its best
+OURS = "density"  # the better on validation images, with 1, 4 and 9 left out: 0.84 against 0.58
 
 
 def without(images: ImageSet, digit: int) -> ImageSet:
@@ -109,9 +110,9 @@ def main() -> None:
         print(facts)
         return
     save("outliers", facts)
-    least = max(mean["isolation_forest"], mean["pca_16"])
-    if max(mean["error"], mean["density"]) < least:
-        raise SystemExit(f"missed: a mean AUROC of at least that of the others, {least}")
+    least = max(mean["isolation_forest"], mean[best_pca])
+    if mean[OURS] <= least:
+        raise SystemExit(f"missed: a mean AUROC above that of the others, {least}")
 
 
 if __name__ == "__main__":
