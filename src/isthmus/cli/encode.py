@@ -29,6 +29,14 @@ def encode(
     posterior: Annotated[
         bool, typer.Option("--posterior", help="Of a vae, also write the standard deviation of each number.")
     ] = False,
+    thumbnails: Annotated[
+        bool,
+        typer.Option(
+            "--thumbnails",
+            help="To a .parquet also write each image and its place in a plane, for Hugging Face datasets and "
+            "embedding-atlas.",
+        ),
+    ] = False,
     device: options.Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: options.Json = False,
@@ -46,7 +54,16 @@ def encode(
     console = Console(quiet=quiet, progress=not no_progress)
     place = options.choose_device(device)
     with console.progress("encode") as progress:
-        found = encode_into(out, run, images, posterior=posterior, overwrite=overwrite, device=place, progress=progress)
+        found = encode_into(
+            out,
+            run,
+            images,
+            posterior=posterior,
+            thumbnails=thumbnails,
+            overwrite=overwrite,
+            device=place,
+            progress=progress,
+        )
     report(found.stream, console)
     count, size = found.codes.shape
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,15 @@ def train(
     seed: options.Seed = 0,
     device: options.Device = "auto",
     skip_bad: options.SkipBad = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            "--tensorboard",
+            metavar="DIR",
+            help="Write curves, and a picture at the end, for TensorBoard too, into a folder of DIR named as the run.",
+            show_default=False,
+        ),
+    ] = None,
     resume: options.Resume = False,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -32,25 +42,31 @@ def train(
     Settings are model.*, training.* and data.*, for example --set model.latent_dim=16 --set training.epochs=20.
     """
     from isthmus.cli.console import Console
+    from isthmus.cli.reading import reading
     from isthmus.studies.single import train_one
+    from isthmus.training.events import logging_events
 
     console = Console(quiet=quiet, progress=not no_progress)
     options.prepare_process()
-    figures = train_one(
-        network,
-        data,
-        out,
-        changes=changes,
-        seed=seed,
-        device=options.choose_device(device),
-        skip_bad=skip_bad,
-        resume=resume,
-        overwrite=overwrite,
-        reporter=console,
-    )
+    with logging_events(tensorboard) as written, reading(console):
+        figures = train_one(
+            network,
+            data,
+            out,
+            changes=changes,
+            seed=seed,
+            device=options.choose_device(device),
+            skip_bad=skip_bad,
+            resume=resume,
+            overwrite=overwrite,
+            reporter=console,
+        )
     if as_json:
-        typer.echo(json.dumps({"run": str(out), "figures": figures}))
+        events = {"events": str(written[0])} if written else {}
+        typer.echo(json.dumps({"run": str(out), "figures": figures, **events}))
     else:
         for name, value in figures.items():
             typer.echo(f"{name:24} {value:.5g}")
+        for folder in written:
+            typer.echo(f"events: {folder} (tensorboard --logdir {tensorboard})")
         typer.echo(f"run: {out}")

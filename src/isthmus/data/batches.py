@@ -2,9 +2,9 @@
 
 The functions are those of training, so that a photograph it learnt from gets the same pixels again: cropped at the
 centre and scaled by `decode`, arrays scaled by `ImageSet.resize`, colour turned grey by `ImageSet.grey`, grey repeated
-over 3 channels. Photographs are decoded a batch at a time and memory does not grow with their number; a set that comes
-as arrays (.npz, IDX, CSV, the catalogue) is held whole. What cannot be used is named with its reason, and the rest is
-kept. Unlike in an ImageSet, floats may leave [0, 1], as noisy images do.
+over 3 channels. Photographs, those in rows of Parquet too, are decoded a batch at a time and memory does not grow with
+their number; a set that comes as arrays (.npz, IDX, CSV, the catalogue) is held whole. What cannot be used is named
+with its reason, and the rest is kept. Unlike in an ImageSet, floats may leave [0, 1], as noisy images do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from numpy.typing import NDArray
 from isthmus.data.arrays import Pixels, channels_first
 from isthmus.data.catalog import CATALOG, load
 from isthmus.data.files import IMAGE_NAMES, LABEL_NAMES, PARTED_NAMES, load_npz, read_npz
-from isthmus.data.folders import find_images
+from isthmus.data.folders import find_files
 from isthmus.data.idx import find_mnist_files
 from isthmus.data.imageset import CHUNK_VALUES, ImageSet
+from isthmus.data.parquet import read_labels, read_rows
 from isthmus.data.photographs import SUFFIXES, Header, UnreadableImageError, decode, read_header
 from isthmus.data.pictures import FURTHEST
+from isthmus.data.shards import Table, is_parquet_name, open_table
 from isthmus.data.tables import find_tables
 from isthmus.errors import DataError
 
@@ -69,7 +72,7 @@ def open_images(source: str | Path, shape: Shape) -> Stream:
     """Find the images of a source: a photograph, a folder searched below, or any set the other readers take.
 
     A photograph's name is its path relative to the source, its label the uppermost folder on that path; an image of an
-    array is called by the set and its number.
+    array or a row is called by the set and its number.
     Raises: DataError if there is nothing of the sort, or an array is no array of images.
     """
     path = Path(os.path.expanduser(source))
@@ -77,11 +80,16 @@ def open_images(source: str | Path, shape: Shape) -> Stream:
     if not named and path.is_file() and path.suffix.lower() in SUFFIXES:
         return _from_files(str(source), [path], path.parent, shape)
     if not named and path.is_dir() and not find_mnist_files(path) and find_tables(path) is None:
-        return _from_files(str(source), find_images(path), path, shape)
+        images, shards = find_files(path)
+        if shards:
+            return _from_table(str(source), open_table(path, shards), path.resolve().name, shape)
+        return _from_files(str(source), images, path, shape)
+    if not named and path.is_file() and is_parquet_name(path):
+        return _from_table(str(source), open_table(path, [os.fspath(path)]), path.resolve().stem, shape)
     if not named and path.is_file() and path.suffix.lower() == ".npz":
         return _from_arrays(str(source), *_read_archive(path), path.stem, shape)
-    images = load(source)
-    return _from_arrays(str(source), images.images, _class_names(images), images.name, shape)
+    loaded = load(source)
+    return _from_arrays(str(source), loaded.images, _class_names(loaded), loaded.name, shape)
 
 
 def _from_files(source: str, paths: list[Path], root: Path, shape: Shape) -> Stream:
@@ -114,6 +122,31 @@ def _decoded(stream: Stream, paths: list[Path], root: Path) -> Iterator[Batch]:
             if images:
                 labels = tuple(name.split("/")[0] if "/" in name else None for name in names)
                 yield Batch(np.stack(images), tuple(names), labels)
+
+
+def _from_table(source: str, table: Table, stem: str, shape: Shape) -> Stream:
+    stream = Stream(source, shape, table.count)
+    stream.batches = _rows(stream, table, stem)
+    return stream
+
+
+def _rows(stream: Stream, table: Table, stem: str) -> Iterator[Batch]:
+    """A row without a class has no label here, and is no worse for it."""
+    labels, first, digits = read_labels(table).labels, 0, len(str(table.count - 1))
+    with closing(read_rows(table, (3, *stream.shape[1:]))) as parts:
+        for part in parts:
+            names, known = [], []
+            for row, header in enumerate(part.headers, first):
+                name = f"{stem}-{row:0{digits}d}"
+                if isinstance(header, str):
+                    stream.bad[name] = header
+                else:
+                    names.append(name)
+                    known.append(labels[row])
+                    stream.changes.update(_changes(header, stream.shape))
+            first += len(part.headers)
+            if names and part.pixels is not None:
+                yield Batch(as_trained(part.pixels, stream.shape), tuple(names), tuple(known))
 
 
 def _headers(stream: Stream, paths: list[Path], root: Path) -> dict[Path, Header]:

@@ -1,6 +1,6 @@
 """Many image files at once: each is opened, summed and decoded once, by processes where they are many, else by threads.
 
-    paths -> parts of a few files, in order: headers, pixels (M, C, H, W), sums
+    paths or contents -> parts of a few files, in order: headers, pixels (M, C, H, W), sums
 
 Most of the time that a small file takes is Python's, which does one thing at a time, so threads gain nothing there. A
 process costs a quarter of a second to start: fewer files than FEW are left to threads. The processes are plain children
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import BinaryIO, NamedTuple
@@ -31,7 +31,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isthmus.data.contents import NO_SUM, UNKNOWN, States, Sums, as_states, as_sums
-from isthmus.data.photographs import Header, UnreadableImageError, read_photograph, without_warnings
+from isthmus.data.photographs import (
+    Header,
+    Photograph,
+    UnreadableImageError,
+    read_content,
+    read_photograph,
+    without_warnings,
+)
 from isthmus.errors import IsthmusError
 
 Shape = tuple[int, int, int]
@@ -46,6 +53,17 @@ _CHILD = (
     "_serve(sys.stdin.buffer, sys.stdout.buffer)"
 )
 
+
+class Content(NamedTuple):
+    """What an image file holds, read already; or, if `reason` says so, why it cannot be used. name: for messages."""
+
+    name: str
+    data: bytes
+    reason: str = ""
+
+
+File = str | Content  # a path, or what lies there
+
 _follower: ContextVar[Progress | None] = ContextVar("follower", default=None)
 
 
@@ -53,7 +71,7 @@ class Part(NamedTuple):
     """A few files, read.
 
     headers: what each says of itself, or why it cannot be used. pixels: (M, C, H, W) of the M that can be, None if only
-    the headers were asked for. sums, states: of every file, see contents.py.
+    the headers were asked for. sums, states: of every file, see contents.py; of a `Content` they say nothing.
     """
 
     headers: list[Header | str]
@@ -79,8 +97,29 @@ def read_parts(paths: Sequence[str], shape: Shape | None, *, processes: int = 0)
     channels. Arguments: processes: so many, or with 0 threads of this one; see `processes_for`.
     Raises: IsthmusError if a process ends before its work is done.
     """
-    step = PART if shape is None else max(1, min(PART, PART_BYTES // math.prod(shape)))
-    parts = [paths[start : start + step] for start in range(0, len(paths), step)]
+    step = files_in_part(shape)
+    parts = (paths[start : start + step] for start in range(0, len(paths), step))
+    yield from _read(parts, shape, len(paths), processes, "files")
+
+
+def read_contents(
+    parts: Iterable[Sequence[Content]], shape: Shape | None, *, count: int, processes: int = 0
+) -> Generator[Part, None, None]:
+    """The same for files whose content is at hand; the parts are asked for as they are needed, by this thread.
+
+    Arguments: parts: of `files_in_part` files at most. count: files in all of them, for whoever follows.
+    """
+    yield from _read(parts, shape, count, processes, "images")
+
+
+def files_in_part(shape: Shape | None) -> int:
+    """How many files make a part, if they are read as this shape."""
+    return PART if shape is None else max(1, min(PART, PART_BYTES // math.prod(shape)))
+
+
+def _read(
+    parts: Iterable[Sequence[File]], shape: Shape | None, count: int, processes: int, noun: str
+) -> Generator[Part, None, None]:
     progress, done = _follower.get(), 0
     with contextlib.ExitStack() as stack:
         if processes:
@@ -92,7 +131,7 @@ def read_parts(paths: Sequence[str], shape: Shape | None, *, processes: int = 0)
         for part in found:
             done += len(part.headers)
             if progress is not None:
-                progress(done, len(paths), f"{done:,} of {len(paths):,} files")
+                progress(done, count, f"{done:,} of {count:,} {noun}")
             yield part
 
 
@@ -103,14 +142,14 @@ def processes_for(count: int, size: int) -> int:
     return 0 if few or cores < 2 or not sys.executable or getattr(sys, "frozen", False) else cores
 
 
-def read_part(paths: Sequence[str], shape: Shape | None) -> Part:
+def read_part(files: Sequence[File], shape: Shape | None) -> Part:
     """Read a few files. To be called inside `without_warnings`."""
-    pixels = None if shape is None else np.empty((len(paths), *shape), np.uint8)
+    pixels = None if shape is None else np.empty((len(files), *shape), np.uint8)
     headers: list[Header | str] = []
     sums, states, good = [], [], 0
-    for path in paths:
+    for file in files:
         try:
-            header, found, digest, state = read_photograph(path, None if shape is None else shape[1:])
+            header, found, digest, state = _photograph(file, None if shape is None else shape[1:])
         except UnreadableImageError as error:
             headers.append(str(error))
             sums.append(NO_SUM)
@@ -125,9 +164,17 @@ def read_part(paths: Sequence[str], shape: Shape | None) -> Part:
     return Part(headers, None if pixels is None else pixels[:good], as_sums(sums), as_states(states))
 
 
+def _photograph(file: File, size: tuple[int, int] | None) -> Photograph:
+    if isinstance(file, str):
+        return read_photograph(file, size)
+    if file.reason:
+        raise UnreadableImageError(file.reason)
+    return Photograph(*read_content(file.data, size), b"", UNKNOWN)
+
+
 def _in_order(
-    read: Callable[[Sequence[str], Shape | None], Part],
-    parts: Sequence[Sequence[str]],
+    read: Callable[[Sequence[File], Shape | None], Part],
+    parts: Iterable[Sequence[File]],
     shape: Shape | None,
     workers: int,
 ) -> Generator[Part, None, None]:
@@ -146,7 +193,7 @@ def _in_order(
                 left.cancel()
 
 
-def _by_processes(stack: contextlib.ExitStack, count: int) -> Callable[[Sequence[str], Shape | None], Part]:
+def _by_processes(stack: contextlib.ExitStack, count: int) -> Callable[[Sequence[File], Shape | None], Part]:
     """A function that has a part read by whichever process is idle; they end with the stack."""
     idle: queue.SimpleQueue[_Child] = queue.SimpleQueue()
     for _ in range(count):
@@ -154,10 +201,10 @@ def _by_processes(stack: contextlib.ExitStack, count: int) -> Callable[[Sequence
         stack.callback(child.end)
         idle.put(child)
 
-    def read(paths: Sequence[str], shape: Shape | None) -> Part:
+    def read(files: Sequence[File], shape: Shape | None) -> Part:
         child = idle.get()
         try:
-            return child.read(paths, shape)
+            return child.read(files, shape)
         finally:
             idle.put(child)
 
@@ -176,18 +223,19 @@ class _Child:
         else:
             self.process = subprocess.Popen(arguments, stdin=pipe, stdout=pipe, process_group=0)
 
-    def read(self, paths: Sequence[str], shape: Shape | None) -> Part:
+    def read(self, files: Sequence[File], shape: Shape | None) -> Part:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
-            pickle.dump((list(paths), shape), self.process.stdin, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((list(files), shape), self.process.stdin, pickle.HIGHEST_PROTOCOL)
             self.process.stdin.flush()
             part: Part = pickle.load(self.process.stdout)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             code = self.process.wait()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            first, last = (file if isinstance(file, str) else file.name for file in (files[0], files[-1]))
             raise IsthmusError(
-                f"A process that reads images ended with {how} at one of {paths[0]} to {paths[-1]}; the system does so "
+                f"A process that reads images ended with {how} at one of {first} to {last}; the system does so "
                 f"when memory runs out, a damaged file may do it too. Free some memory, or take these files away."
             ) from error
         return part
@@ -209,10 +257,10 @@ def _serve(orders: BinaryIO, answers: BinaryIO) -> None:
     seen: dict[Header, Header] = {}
     while True:
         try:
-            paths, shape = pickle.load(orders)
+            files, shape = pickle.load(orders)
         except EOFError:
             return
-        part = read_part(paths, shape)
+        part = read_part(files, shape)
         headers = [header if isinstance(header, str) else seen.setdefault(header, header) for header in part.headers]
         try:
             pickle.dump(part._replace(headers=headers), answers, pickle.HIGHEST_PROTOCOL)

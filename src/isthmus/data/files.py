@@ -6,6 +6,7 @@
     *-idx3-ubyte, *.idx, also .gz        idx.py        labels are found beside it by name
     *.csv, *.csv.gz                      tables.py     a line is an image, a column a pixel
     *.npz                                here          arrays under the usual names
+    *.parquet, a folder of them          parquet.py    a row is an image and its class, as Hugging Face writes them
 
 Paths in messages are written as they were given.
 """
@@ -25,7 +26,9 @@ from isthmus.data.arrays import check_size
 from isthmus.data.folders import load_image_folder
 from isthmus.data.idx import find_mnist_files, is_idx_name, load_idx_file, load_mnist_folder
 from isthmus.data.imageset import ImageSet
+from isthmus.data.parquet import load_parquet
 from isthmus.data.photographs import SUFFIXES
+from isthmus.data.shards import is_parquet_name
 from isthmus.data.tables import find_tables, is_table_name, load_table, load_table_folder
 from isthmus.errors import DataError
 
@@ -45,13 +48,18 @@ def load_path(path: str | Path, *, size: tuple[int, int] | None = None, skip_bad
     Arguments:
         size: (height, width) to bring every image to. Photographs of other proportions are cropped at the
             centre; sets that come as arrays are scaled.
-        skip_bad: leave out image files that cannot be read, and note them, instead of raising.
+        skip_bad: leave out image files, or rows of Parquet, that cannot be read, and note them, instead of raising.
     Raises: DataError naming the file or folder, what is wrong, and what to do.
     """
     path = Path(os.path.expanduser(path))
     if size is not None:
         check_size(size)
-    images = _load_folder(path, size, skip_bad) if path.is_dir() else _load_arrays(path)
+    if path.is_dir():
+        images = _load_folder(path, size, skip_bad)
+    elif path.is_file() and is_parquet_name(path):
+        images = load_parquet(path, [os.fspath(path)], name=_name(path), size=size, skip_bad=skip_bad)
+    else:
+        images = _load_arrays(path)
     return images if size is None else images.resize(*size)
 
 
@@ -66,7 +74,9 @@ def _load_folder(path: Path, size: tuple[int, int] | None, skip_bad: bool) -> Im
 
 def _load_arrays(path: Path) -> ImageSet:
     if not path.exists():
-        raise DataError(f"{path} does not exist; give a folder of images, an .npz file, a CSV of pixels or an IDX file")
+        raise DataError(
+            f"{path} does not exist; give a folder of images, an .npz file, Parquet, a CSV of pixels or an IDX file"
+        )
     if is_table_name(path):
         return load_table(path, name=_name(path).removesuffix(".csv"))
     if is_idx_name(path):
@@ -76,8 +86,8 @@ def _load_arrays(path: Path) -> ImageSet:
     if path.suffix.lower() in SUFFIXES:
         raise DataError(f"{path} is a single image; give the folder it lies in")
     raise DataError(
-        f"{path} is of a type not read here; give a folder of images, an .npz file, a CSV of pixels (.csv), "
-        "or an IDX file (a name such as train-images-idx3-ubyte or digits.idx, also with .gz)"
+        f"{path} is of a type not read here; give a folder of images, an .npz file, Parquet of images (.parquet), a "
+        "CSV of pixels (.csv), or an IDX file (a name such as train-images-idx3-ubyte or digits.idx, also with .gz)"
     )
 
 

@@ -3,8 +3,9 @@
 `read_header` looks without decoding: size, mode, orientation; that is enough to refuse an image that is too large and
 to choose one size for a folder. `decode` reads the pixels:
 first frame or page -> EXIF orientation -> 8 bits, grey or RGB, transparency laid over white -> centre crop and
-antialiased bilinear scaling. `read_photograph` does both, and sums up the content, with the file opened once. All raise
-`UnreadableImageError` with a reason that follows the file's name.
+antialiased bilinear scaling. `read_photograph` does both, and sums up the content, with the file opened once;
+`read_content` does both with a content that lies in memory. All raise `UnreadableImageError` with a reason that follows
+the file's name.
 """
 
 import hashlib
@@ -122,6 +123,21 @@ def read_photograph(path: str, size: tuple[int, int] | None) -> Photograph:
         raise UnreadableImageError(_reason(error)) from error
 
 
+def read_content(content: bytes, size: tuple[int, int] | None) -> tuple[Header, NDArray[np.uint8] | None]:
+    """Header, and pixels of the size (height, width) if one is asked for, of what an image file holds.
+
+    To be called inside `without_warnings`. Raises: UnreadableImageError as `read_header` and `decode`.
+    """
+    if not content:
+        raise UnreadableImageError("is empty (0 bytes)")
+    try:
+        return _see(io.BytesIO(content), size)
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
+        raise UnreadableImageError(_reason(error)) from error
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Pillow's warning of large images is not shown: our own limit refuses them. It counts for all threads."""
@@ -143,6 +159,15 @@ def decode(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # a decoder may raise anything on a damaged file; the reason is passed on
         raise UnreadableImageError(_reason(error)) from error
+
+
+def to_png(pixels: NDArray[np.uint8]) -> bytes:
+    """An image (C, H, W) as what a PNG file contains."""
+    file = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(np.moveaxis(pixels, 0, 2))).save(
+        file, "PNG"
+    )
+    return file.getvalue()
 
 
 def _read_large(descriptor: int, status: os.stat_result, size: tuple[int, int] | None, now: int) -> Photograph:

@@ -21,9 +21,18 @@ from torch import Tensor
 from isthmus.data.arrays import CHANNELS, channels_first
 from isthmus.data.catalog import CATALOG, load
 from isthmus.data.files import IMAGE_NAMES, PARTED_NAMES, read_npz
-from isthmus.data.folders import find_images
+from isthmus.data.folders import find_files
 from isthmus.data.idx import find_mnist_files
-from isthmus.data.photographs import SUFFIXES, UnreadableImageError, decode, read_header
+from isthmus.data.parquet import contents
+from isthmus.data.photographs import (
+    SUFFIXES,
+    UnreadableImageError,
+    decode,
+    read_content,
+    read_header,
+    without_warnings,
+)
+from isthmus.data.shards import Table, is_parquet_name, open_table
 from isthmus.data.tables import find_tables
 from isthmus.errors import DataError
 
@@ -54,7 +63,13 @@ def load_pictures(source: str | Path, shape: tuple[int, int, int], *, resize: bo
     elif path.is_file() and path.suffix.lower() in SUFFIXES:
         found = _from_files([path], path.parent, shape, resize)
     elif path.is_dir() and not find_mnist_files(path) and find_tables(path) is None:
-        found = _from_files(find_images(path), path, shape, resize)
+        files, shards = find_files(path)
+        if shards:
+            found = _from_rows(open_table(path, shards), path.resolve().name, shape, resize)
+        else:
+            found = _from_files(files, path, shape, resize)
+    elif path.is_file() and is_parquet_name(path):
+        found = _from_rows(open_table(path, [os.fspath(path)]), path.resolve().stem, shape, resize)
     elif path.suffix.lower() == ".npz" and path.is_file():
         found = _from_arrays(_raw_images(path), path.stem, shape, resize)
     else:
@@ -81,6 +96,25 @@ def _from_files(paths: list[Path], root: Path, shape: tuple[int, int, int], resi
             names.append(name)
         except UnreadableImageError as error:
             bad[name] = str(error)
+    return Pictures(_stack(images, shape), tuple(names), bad)
+
+
+def _from_rows(table: Table, stem: str, shape: tuple[int, int, int], resize: bool) -> Pictures:
+    digits = len(str(table.count - 1))
+    images, names, bad = [], [], {}
+    with without_warnings():
+        for row, content in enumerate(contents(table)):
+            name = f"{stem}-{row:0{digits}d}"
+            try:
+                if content.reason:
+                    raise UnreadableImageError(content.reason)
+                header, _ = read_content(content.data, None)
+                _check_size((header.height, header.width), shape, resize)
+                _, pixels = read_content(content.data, shape[1:])
+                images.append(_to_shape(torch.from_numpy(np.array(pixels, np.float32)) / 255, shape))
+                names.append(name)
+            except UnreadableImageError as error:
+                bad[name] = str(error)
     return Pictures(_stack(images, shape), tuple(names), bad)
 
 

@@ -4,7 +4,7 @@
               model: the sha256 of the weights that made them
     .csv      a line an image: path, label, code_0 to code_<D - 1>, std_0 ..., model; nine
               digits, which float32 survives
-    .parquet  the same columns; needs the package pyarrow
+    .parquet  the same columns, or those of thumbnails.py; needs the package pyarrow
 
 Nothing in them is pickled. In a table the model is the last column, so that a line cut short shows.
 """
@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from isthmus.data.arrays import class_order
+from isthmus.data.batches import open_images
 from isthmus.data.files import IMAGE_NAMES, PARTED_NAMES, read_npz
 from isthmus.errors import InputError, RunExistsError
 from isthmus.model_files import WEIGHTS
@@ -36,6 +37,7 @@ from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.training.loop import Progress
 from isthmus.training.predict import Encoded, encode_images, find_run
+from isthmus.training.thumbnails import has_thumbnails, read_thumbnails, write_thumbnails
 from isthmus.writing import write_arrays, write_bytes
 
 NAN = "nan"
@@ -86,15 +88,19 @@ class CodesFile:
         return None if self.labels is None else self.classes[self.labels[i]]
 
 
-def check_target(path: Path, *, overwrite: bool = False) -> None:
+def check_target(path: Path, *, overwrite: bool = False, thumbnails: bool = False) -> None:
     """Refuse, before any work, a file that could not be written in the end.
 
-    Raises: InputError for another ending, a missing package, or a folder that cannot be written; RunExistsError if the
-    file is there already.
+    Raises: InputError for another ending, one that holds no thumbnails, a missing package, or a folder that cannot be
+    written; RunExistsError if the file is there already.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"--out {path} ends in {suffix or 'nothing'}; codes are written as {', '.join(SUFFIXES)}.")
+    if thumbnails and suffix != ".parquet":
+        raise InputError(
+            f"--out {path} ends in {suffix}, which holds no thumbnails; name a .parquet, or leave out --thumbnails."
+        )
     if suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise InputError(f"--out {path} needs a package: `pip install pyarrow`, or write .npz or .csv.")
     if path.is_dir():
@@ -113,18 +119,24 @@ def encode_into(
     source: str | Path,
     *,
     posterior: bool = False,
+    thumbnails: bool = False,
     overwrite: bool = False,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> Encoded:
     """Encode images by a run, as `encode_images` does, and write the codes to a file.
 
-    Raises: what `check_target`, `encode_images` and `write_codes` raise; nothing is written then.
+    Arguments: thumbnails: with the images, into a Parquet file; see thumbnails.py.
+    Raises: what `check_target`, `encode_images` and `write_codes` or `write_thumbnails` raise; nothing is written then.
     """
-    check_target(path, overwrite=overwrite)
+    check_target(path, overwrite=overwrite, thumbnails=thumbnails)
     run = find_run(folder, (Autoencoder, VAE))
     found = encode_images(run.folder, source, posterior=posterior, device=device, progress=progress)
-    write_codes(path, codes_file(found, run))
+    if thumbnails:
+        again = open_images(source, run.image_shape())
+        write_thumbnails(path, found, again, model=weights_fingerprint(run), progress=progress)
+    else:
+        write_codes(path, codes_file(found, run))
     return found
 
 
@@ -172,20 +184,22 @@ def holds_codes(path: Path) -> bool:
     if suffix == PLAIN:  # which no reader of images takes
         return True
     if suffix == ".npz":
-        if not zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = {Path(name).stem.lower() for name in archive.namelist()}
+        except zipfile.BadZipFile:  # the reader of images says what is wrong
             return False
-        with zipfile.ZipFile(path) as archive:
-            names = {Path(name).stem.lower() for name in archive.namelist()}
         images = {*IMAGE_NAMES, *(name for part in PARTED_NAMES for name in part[::2])}
         return "codes" in names and not names & images
     if suffix == ".csv":
         with path.open(encoding="utf-8", errors="replace") as file:
             return "code_0" in file.readline(2**20).rstrip("\r\n").split(",")
-    return "code_0" in _parquet_columns(path)
+    columns = _parquet_columns(path)
+    return "code_0" in columns or has_thumbnails(columns)
 
 
 def read_codes(path: Path) -> CodesFile:
-    """Read codes as `write_codes` writes them, in any of its forms.
+    """Read codes as `write_codes` or `write_thumbnails` writes them, in any of their forms.
 
     A plain array is read too: a .npy file, or an .npz that holds nothing else. Codes may be NaN or infinite, as
     those of a diverged network are.
@@ -254,7 +268,7 @@ def _utf8(name: str) -> str:
 def _plain(path: Path) -> NDArray[Any]:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, MemoryError, ValueError) as error:  # a header may promise more than memory holds
         raise _unreadable(path, error) from error
 
 
@@ -269,12 +283,13 @@ def _from_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> CodesFile:
     codes = arrays["codes"]
     if codes.ndim != 2 or 0 in codes.shape or codes.dtype.kind != "f":
         raise InputError(f"{path}, codes: {codes.dtype} of shape {codes.shape}; needed are floats (N, D); {AGAIN}.")
-    names = ("paths", "labels", "classes", "std")
-    paths, labels, classes, std = (arrays.get(name) for name in names)
+    names = ("paths", "labels", "classes", "std", "model")
+    paths, labels, classes, std, model = (arrays.get(name) for name in names)
     for name, array, kinds, shape in (
         ("paths", paths, "U", (len(codes),)),
         ("labels", labels, "iu", (len(codes),)),
         ("std", std, "f", codes.shape),
+        ("model", model, "U", (1,)),
     ):
         if array is not None and (array.dtype.kind not in kinds or array.shape != shape):
             raise InputError(
@@ -289,12 +304,14 @@ def _from_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> CodesFile:
         None if labels is None else labels.astype(np.int64),
         () if labels is None or classes is None else tuple(map(str, classes)),
         None if std is None else _float32(std),
-        str(arrays["model"][0]) if "model" in arrays else None,
+        None if model is None else str(model[0]),
     )
 
 
 def _from_table(path: Path) -> CodesFile:
     names = _parquet_columns(path) if path.suffix.lower() == ".parquet" else _csv_columns(path)
+    with_thumbnails = _rows_with_thumbnails(path) if has_thumbnails(names) else None
+    names = names if with_thumbnails is None else [str(name) for name in with_thumbnails.columns]
     codes, std = (_columns(names, kind) for kind in ("code", "std"))
     expected = [f"code_{i}" for i in range(len(codes))]
     if not codes or codes != expected or "path" not in names or (std and len(std) != len(codes)):
@@ -302,7 +319,7 @@ def _from_table(path: Path) -> CodesFile:
             f"{path} has the columns {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}; needed are path and "
             f"code_0, code_1 and so on, as `isthmus encode` writes."
         )
-    table = _rows(path, codes + std)
+    table = _rows(path, codes + std) if with_thumbnails is None else with_thumbnails
     if not len(table):
         raise InputError(f"{path} holds no codes, only a header; {AGAIN}.")
     models = [str(name) for name in table["model"].unique()] if "model" in table else []
@@ -350,6 +367,15 @@ def _rows(path: Path, numbers: list[str]) -> pd.DataFrame:
         missing: Any = {name: [NAN] for name in numbers}  # any other empty field is damage
         return pd.read_csv(path, dtype=types, na_values=missing, keep_default_na=False)
     except (OSError, ValueError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _rows_with_thumbnails(path: Path) -> pd.DataFrame:
+    try:
+        return read_thumbnails(path)
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, NotImplementedError) as error:
         raise _unreadable(path, error) from error
 
 

@@ -1,4 +1,7 @@
-"""A network trained into a run folder, or taken from there if that was done before."""
+"""A network trained into a run folder, or taken from there if that was done before.
+
+Whoever wants to follow it in TensorBoard calls `train_run` inside `events.logging_events`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import Split
 from isthmus.errors import DivergedError, InputError, RunExistsError
 from isthmus.networks.apply import Coder, encode
@@ -16,6 +20,7 @@ from isthmus.networks.catalog import Network, build
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.settings import RunSettings, differences
+from isthmus.training.events import log_finished, log_picture, logged
 from isthmus.training.loop import Corrupt, Progress, train
 from isthmus.writing import write_arrays
 
@@ -54,24 +59,28 @@ def train_run(
     if (run.folder / "run.json").exists():
         _check_same(run, settings, parts)
     if run.finished:
-        facts = run.status()
-        return Trained(run.network().to(device), run.history(), int(facts["best_epoch"]), float(facts["seconds"]))
+        facts, network = run.status(), run.network().to(device)
+        best_epoch = int(facts["best_epoch"])
+        log_finished(run, network, parts.validation, _as_trained(settings, corrupt), step=best_epoch)
+        return Trained(network, run.history(), best_epoch, float(facts["seconds"]))
     network = build(settings.model, parts.train.shape, classes=len(parts.train.classes), seed=settings.seed)
     if start is not None:
         _begin_with(network, start)
     run.begin(settings, parts)
     try:
-        history = train(
-            network,
-            parts.train,
-            parts.validation,
-            settings.training,
-            seed=settings.seed,
-            device=device,
-            corrupt=corrupt,
-            run=run,
-            progress=progress,
-        )
+        with logged(run) as followed:
+            history = train(
+                network,
+                parts.train,
+                parts.validation,
+                settings.training,
+                seed=settings.seed,
+                device=device,
+                corrupt=corrupt,
+                run=followed,
+                progress=progress,
+            )
+            log_picture(followed, network, parts.validation, _as_trained(settings, corrupt), step=history.best_epoch)
     except DivergedError as error:
         run.set_status("diverged", step=error.step, learning_rate=error.learning_rate)
         raise
@@ -85,6 +94,13 @@ def train_run(
         _write_codes(run, network, parts)
     run.finish(network, parts.train, settings, best_epoch=history.best_epoch, seconds=history.seconds)
     return Trained(network, history.epochs, history.best_epoch, history.seconds)
+
+
+def _as_trained(settings: RunSettings, corrupt: Corrupt | None) -> Corrupt | None:
+    """What is done to clean images before a network is given them, as in `train`."""
+    if corrupt is not None or not settings.training.noise:
+        return corrupt
+    return lambda images, generator: add_noise(images, settings.training.noise, generator=generator)
 
 
 def _begin_with(network: Network, start: Network) -> None:
