@@ -1,5 +1,6 @@
 """`isthmus classify`: on files of every sort, against the same network in Python, and what bad input gets."""
 
+import csv
 import json
 import os
 import shutil
@@ -307,3 +308,30 @@ def test_no_more_than_one_batch_of_photographs_is_decoded_at_once(tmp_path, monk
     for done in (4, 8, 12):
         next(batches)
         assert len(decoded) == done
+
+
+def test_a_folder_gets_a_table_of_all_and_a_sheet_of_the_least_sure(isthmus, runs, tmp_path):
+    data, run = photographs(tmp_path / "new", seed=5, count=20), runs / "classifier"
+    code, plain, _ = isthmus("classify", run, data, "--json")
+    assert code == 0
+    code, out, err = isthmus("classify", run, data, "--out", tmp_path / "out", "--json")
+    assert code == 0, err
+    assert out == plain
+    with (tmp_path / "out/table.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row, record in zip(rows, json.loads(plain), strict=True):
+        assert (row["path"], row["class"]) == (record["path"], record["class"])
+        highest = max(record["probabilities"].values())
+        assert float(row["probability"]) == pytest.approx(highest, rel=1e-4)
+        for name, probability in record["probabilities"].items():
+            assert float(row[f"p_{name}"]) == pytest.approx(probability, rel=1e-4, abs=1e-9)
+    assert {row["known"] for row in rows} == set(CLASSES)
+    assert [row["known"] for row in rows] == [row["path"].split("/")[0] for row in rows]
+    with Image.open(tmp_path / "out/sheet.png") as sheet:
+        assert sheet.width > 1000
+    refused = isthmus("classify", run, data, "--out", tmp_path / "out")
+    check_refused(refused, "exists already", "--overwrite")
+    check_refused(isthmus("classify", run, data, "--overwrite"), "--overwrite says what to do", "give --out too")
+    code, out, _ = isthmus("classify", run, data, "--out", tmp_path / "out", "--overwrite")
+    assert code == 0
+    assert out.endswith(f"sheet: {tmp_path / 'out/sheet.png'}, table: {tmp_path / 'out/table.csv'}\n")

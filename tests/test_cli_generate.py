@@ -56,6 +56,9 @@ def test_every_density_draws_images(isthmus, runs, tmp_path, density):
     assert sorted(path.name for path in (out / "samples").iterdir()) == [f"{i:02d}.png" for i in range(1, 11)]
     with np.load(out / "codes.npz") as found:
         codes, log_prob = found["codes"], found["log_prob"]
+    header, *rows = (line.split(",") for line in (out / "table.csv").read_text().splitlines())
+    assert (header, [row[0] for row in rows]) == (["sample", "log_prob"], [f"{i:02d}.png" for i in range(1, 11)])
+    np.testing.assert_allclose([float(row[1]) for row in rows], log_prob, rtol=1e-4)
     assert codes.shape == (10, 2)
     images = decode(Run(runs / "lab").network(), codes)
     for i in (0, 9):

@@ -84,6 +84,10 @@ def test_the_ways_lead_from_code_to_code(isthmus, runs, ends, tmp_path, name):
     np.testing.assert_allclose(codes.codes[[0, 4]], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(codes.codes[[5, 9]], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(codes.codes[2], codes.codes[[0, 4]].mean(0), rtol=1e-4, atol=1e-5)
+    header, *rows = (line.split(",") for line in (out / "table.csv").read_text().splitlines())
+    assert header == ["way", "t", *(f"code_{i}" for i in range(codes.codes.shape[1]))]
+    assert [f"{row[0]}-{row[1]}" for row in rows] == list(codes.paths)
+    assert np.array_equal(np.array([row[2:] for row in rows], np.float32), codes.codes)
     with Image.open(out / "strip.png") as strip:
         assert strip.width > strip.height
 

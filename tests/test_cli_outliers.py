@@ -219,9 +219,11 @@ def test_a_file_of_codes_is_as_surprising_as_the_images(isthmus, runs, odd, tmp_
     ours, theirs = table(tmp_path / "from codes"), table(tmp_path / "from images")
     assert list(ours[0]) == ["rank", "path", "class", "surprise"]
     assert ours == [{name: row[name] for name in ours[0]} for row in theirs]
-    check_refused(
-        isthmus("outliers", runs / "vae", codes, "--out", tmp_path / "error"), "holds codes", "add --by density"
-    )
+    by_default = isthmus("outliers", runs / "vae", codes, *density[2:], "--out", tmp_path / "by default")
+    assert by_default[0] == 0, by_default[2]
+    assert (tmp_path / "by default/table.csv").read_bytes() == (tmp_path / "from codes/table.csv").read_bytes()
+    refused = isthmus("outliers", runs / "vae", codes, "--by", "error", "--out", tmp_path / "error")
+    check_refused(refused, "holds codes", "take --by density")
 
 
 def test_codes_of_another_run_or_of_nothing_but_nan_are_refused(isthmus, runs, odd, tmp_path):
@@ -237,6 +239,28 @@ def test_codes_of_another_run_or_of_nothing_but_nan_are_refused(isthmus, runs, o
     assert "left out: 1 has a code with NaN or infinite numbers" in err
     assert "images                   2" in stdout
     assert "some.npy does not say which model wrote it" in err
+
+
+@pytest.mark.parametrize("by", ["error", "density"])
+def test_what_becomes_nan_is_named_and_the_others_scored(isthmus, runs, odd, tmp_path, monkeypatch, by):
+    name = {"error": "reconstruct", "density": "encode"}[by]
+    usual = getattr(module, name)
+
+    def spoilt(network, images):
+        found = usual(network, images)
+        found = found.clone() if isinstance(found, torch.Tensor) else found.copy()
+        found[1] = np.nan
+        return found
+
+    monkeypatch.setattr(module, name, spoilt)
+    arguments = ("outliers", runs / "vae", odd, "--by", by, "--outlier-class", "odd", "--json")
+    code, out, err = isthmus(*arguments, "--out", tmp_path / "out")
+    assert code == 1
+    assert "left out: odd/21.png has a reconstruction or a code with NaN" in err
+    facts = json.loads(out)
+    assert (facts["figures"]["images"], facts["figures"]["outliers"]) == (22, 2)
+    assert facts["left_out"] == {"odd/21.png": "has a reconstruction or a code with NaN"}
+    assert "odd/21.png" not in [row["path"] for row in table(tmp_path / "out")]
 
 
 def test_bad_images_are_named_and_the_others_scored(isthmus, runs, odd, tmp_path):

@@ -301,6 +301,35 @@ def test_what_a_run_lacks_is_none(isthmus, home):
     assert same[1].splitlines()[1].split() == ["settings", "the", "same", "the", "same"]
 
 
+def test_what_is_no_number_is_null_in_json_and_never_the_best_epoch(isthmus, home):
+    path = home / "runs/wide/metrics.jsonl"
+    first, second = map(json.loads, path.read_text().splitlines())
+    first["validation_loss"] = first["train_loss"] = float("nan")
+    first["seconds"] = float("inf")
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    assert "NaN" in path.read_text()
+
+    def refuse(name):
+        raise ValueError(f"{name} is no JSON")
+
+    for words in (("list",), ("show", "runs/wide"), ("compare", "runs/linear", "runs/wide")):
+        code, out, err = isthmus("runs", *words, "--json")
+        assert code == 0, err
+        found = json.loads(out, parse_constant=refuse)
+        if words[0] == "show":
+            assert [epoch["validation_loss"] for epoch in found["history"]] == [None, second["validation_loss"]]
+            assert found["row"]["loss"] == second["validation_loss"]
+        assert isthmus("runs", *words)[0] == 0
+
+
+def test_names_that_no_disk_takes_are_no_runs(isthmus, home):
+    name = "x" * 300
+    check_refused(isthmus("runs", "list", name), "is not a folder; name one to look for runs in")
+    check_refused(isthmus("runs", "show", name), "is not a run (it has neither run.json nor model/config.json)")
+    check_refused(isthmus("runs", "compare", "runs/wide", name), "is not a run")
+    check_refused(isthmus("runs", "rm", name, "--yes"), "is not a run, a model or a study that Isthmus wrote")
+
+
 def test_one_run_is_not_compared(isthmus, home):
     check_refused(isthmus("runs", "compare", "runs/linear"), "at least two runs, got 1")
 
@@ -327,6 +356,23 @@ def test_the_folder_one_works_in_can_be_removed(isthmus, home, monkeypatch, insi
     monkeypatch.chdir(home)
     assert code == 0, err
     assert sorted(path.name for path in (home / "runs").iterdir()) == ["classifier", "wide"]
+
+
+@pytest.mark.parametrize("layout", ["runs/linear", "study"])
+def test_the_lock_of_a_model_is_ours_and_a_model_in_use_keeps_its_run(isthmus, home, layout):
+    if layout == "study":
+        (home / "study").mkdir()
+        (home / "runs").rename(home / "study/runs")
+        for name in ("study.toml", "env.json"):
+            (home / "study" / name).write_text("")
+    inner = home / layout / ("runs/linear/model" if layout == "study" else "model")
+    words = ("runs", "rm", layout, "--yes", *(["--study"] if layout == "study" else []))
+    with filelock.FileLock(inner / ".lock"):
+        check_refused(isthmus(*words), "is in use by another process")
+    assert (inner / ".lock").exists()
+    code, _, err = isthmus(*words)
+    assert code == 0, err
+    assert not (home / layout).exists()
 
 
 def test_a_model_alone_is_removed(isthmus, home):

@@ -123,6 +123,51 @@ def test_a_file_of_codes_gives_the_same_answer_as_the_images(isthmus, runs, phot
     assert len(table(tmp_path / "codes")) == 6 * 10
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_codes_may_be_asked_about_too(isthmus, runs, photographs, tmp_path, suffix):
+    codes = tmp_path / f"codes.{suffix}"
+    assert isthmus("encode", runs / "vae", photographs, "--out", codes)[0] == 0
+    for name, query, data in (
+        ("images", photographs, photographs),
+        ("codes", codes, photographs),
+        ("both", codes, codes),
+    ):
+        code, _, err = isthmus("search", runs / "vae", query, data, "-n", 4, "--out", tmp_path / name)
+        assert (code, err) == (0, "")
+        with Image.open(tmp_path / name / "sheet.png") as sheet:
+            assert np.asarray(sheet.convert("L")).std() > 10
+    found = [[(row["query"], row["path"]) for row in table(tmp_path / name)] for name in ("images", "codes", "both")]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_query_of_another_size_is_brought_to_it_or_refused(isthmus, runs, photographs, tmp_path):
+    with Image.open(photographs / "9/3.png") as image:
+        image.resize((40, 32)).save(tmp_path / "large.png")
+    arguments = ("--out", tmp_path / "out")
+    code, _, err = isthmus("search", runs / "vae", tmp_path / "large.png", photographs, *arguments)
+    assert code == 0
+    assert "1 image resized to 16 x 16, as in training.\n1 image cropped at the centre to these proportions." in err
+    assert isthmus("encode", runs / "linear", photographs, "--out", tmp_path / "codes.npz")[0] == 0
+    refused = isthmus("search", runs / "vae", tmp_path / "codes.npz", photographs, "--out", tmp_path / "none")
+    check_refused(refused, "codes.npz holds codes of 2 numbers, those of", "have 3")
+    assert not (tmp_path / "none").exists()
+
+
+def test_images_that_were_named_from_another_folder_are_found(isthmus, photographs, tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    toy(tmp_path / "there/toy.npz")
+    toy(tmp_path / "toy.npz", count=9)  # of the same name, and not what was trained on
+    monkeypatch.chdir(tmp_path / "there")
+    train_one("linear", "toy.npz", tmp_path / "run", changes=["training.epochs=1"])
+    for place, name in (("there", "toy.npz"), (".", str(tmp_path / "there/toy.npz"))):
+        monkeypatch.chdir(tmp_path / place)
+        out = ("--out", tmp_path / f"from {place}", "--json")
+        code, stdout, err = isthmus("search", tmp_path / "run", photographs / "9/3.png", *out)
+        assert code == 0, err
+        assert f"searched among {name}, which" in err
+        assert json.loads(stdout)["images"] == 60
+
+
 def test_without_data_the_images_of_the_training_are_searched(isthmus, runs, photographs, tmp_path):
     code, _, err = isthmus("search", runs / "linear", photographs / "9/0.png", "--out", tmp_path / "out")
     assert code == 0, err

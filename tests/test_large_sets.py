@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -243,6 +244,37 @@ def test_a_folder_too_large_for_memory_stays_on_disk(
     assert same(second, expected)
     monkeypatch.setattr(stored, "free_memory", lambda: 2**40)
     assert isinstance(load_path(folder).images, np.ndarray)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no open file")
+@pytest.mark.parametrize("when", ["decoding", "loaded", "loaded again"])
+def test_the_cache_may_be_deleted_while_a_large_set_is_in_use(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    monkeypatch.setattr(cache, "WORTH_FILES", 1)
+    folder = photographs(tmp_path / "set")
+    expected = split(load_path(folder))
+    shutil.rmtree(home)
+    monkeypatch.setattr(stored, "free_memory", lambda: 100)
+    append = Storing.append
+
+    def losing(self: Storing, images: np.ndarray) -> None:
+        append(self, images)
+        shutil.rmtree(home)
+
+    if when == "decoding":
+        monkeypatch.setattr(Storing, "append", losing)
+    images = load_path(folder)
+    if when == "loaded again":
+        images = load_path(folder)
+    if when != "decoding":
+        shutil.rmtree(home)
+    assert isinstance(images.images, Stored)
+    parts = split(images)
+    del images
+    assert not list(home.glob("cache/*.npy"))
+    for name in ("train", "validation", "test"):
+        assert np.array_equal(getattr(parts, name).images[:], getattr(expected, name).images)
 
 
 def test_bad_files_are_left_out_of_a_large_set_and_its_file_is_temporary(

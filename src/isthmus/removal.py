@@ -29,7 +29,7 @@ LOCK = ".lock"
 MODEL = (*FILES, "onnx/*.onnx", LOCK)
 RUN = (
     *("run.json", "status.json", "metrics.jsonl", "codes.npz", "densities.safetensors", "checkpoints/*.safetensors"),
-    *(f"model/{name}" for name in FILES),
+    *(f"model/{name}" for name in (*FILES, LOCK)),
     *("onnx/*.onnx", LOCK),
 )
 STUDY = (
@@ -146,6 +146,8 @@ def _kind(folder: Path, study: bool) -> Kind:
 
 def _known_as(folder: Path) -> Kind | None:
     """What a folder is by files that only Isthmus writes, or by what is left of them after an interruption."""
+    if not os.path.isdir(folder):
+        return None
     if (folder / "study.toml").is_file():  # people write such a file too: to be read
         return "study" if any((folder / name).is_file() for name in ("env.json", "status.json", LOCK)) else None
     if _has(folder / "run.json", *KEYS) or _is_model(folder / "model"):
@@ -181,12 +183,13 @@ def _in_order(found: Contents) -> list[str]:
 
 @contextlib.contextmanager
 def _hold(folder: Path) -> Iterator[Mapping[str, filelock.BaseFileLock]]:
-    """Lock a folder, the study it belongs to, and of a study its runs, whose locks are given by their names.
+    """Lock a folder, the study it belongs to, of a study its runs, and their models; the locks of what lies in the
+    folder are given by their names.
 
     Raises: filelock.Timeout if another process has one of them.
     """
     above = study_of(folder)
-    paths = folder.glob(f"runs/*/{LOCK}")
+    paths = [path for pattern in ("runs/*", "runs/*/model", "model") for path in folder.glob(f"{pattern}/{LOCK}")]
     inner = {path.relative_to(folder).as_posix(): filelock.FileLock(path, timeout=0) for path in paths}
     with contextlib.ExitStack() as locks:
         for place in (above, folder):

@@ -12,6 +12,7 @@ What is measured on the validation images is that of the epoch whose weights wer
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -88,7 +89,7 @@ def find_runs(top: Path) -> tuple[list[Path], list[str]]:
 
     Links are not followed; folders whose names begin with a dot are left out. Raises: InputError if `top` is no folder.
     """
-    if not top.is_dir():
+    if not os.path.isdir(top):
         raise InputError(f"{top} is not a folder; name one to look for runs in.")
     found: list[Path] = []
     closed: list[str] = []
@@ -123,9 +124,10 @@ def study_of(folder: Path) -> Path | None:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process holds a run or the study it belongs to; a study, or a run in it."""
+    """Whether a process holds a run, its model, or the study it belongs to; a study, or a run in it."""
     study = study_of(folder)
-    places = (folder, *([study] if study else []), *folder.glob("runs/*"))
+    inner = [place for pattern in ("model", "runs/*", "runs/*/model") for place in folder.glob(pattern)]
+    places = (folder, *([study] if study else []), *inner)
     return any(_is_held(place / ".lock") for place in places)
 
 
@@ -141,9 +143,9 @@ def describe(folder: Path) -> Details:
 
 def _read(folder: Path) -> Details:
     """All but the files, whose sizes take long to count."""
-    alone = not (folder / "run.json").is_file()
-    if not is_run(folder) and not is_model(folder):
+    if not os.path.lexists(folder) or not (is_run(folder) or is_model(folder)):
         raise InputError(_no_run(folder))
+    alone = not (folder / "run.json").is_file()
     found = Details(Row(folder, "model" if alone else "damaged"))
     problems = []
     # The most telling first; each adds to what the ones before it found, so that damage to one hides nothing else.
@@ -205,10 +207,16 @@ def _read_history(run: Run, found: Details) -> Details:
     if not all(isinstance(value, int | float) for record in history for value in record.values()):
         raise InputError(f"{run.folder}/metrics.jsonl holds what is no number; it is damaged, train the run again.")
     if history:
-        best = min(history, key=lambda record: (-record.get("validation_accuracy", 0.0), record["validation_loss"]))
+        best = min(history, key=_badness)
         found = replace(found, best=int(best["epoch"]))
         row = replace(row, loss=best["validation_loss"], accuracy=best.get("validation_accuracy"))
     return replace(found, row=row, history=history)
+
+
+def _badness(epoch: Epoch) -> tuple[float, float]:
+    """The smaller, the better an epoch; what is not a number, as a loss may be that diverged, is worst."""
+    found = -epoch.get("validation_accuracy", 0.0), epoch["validation_loss"]
+    return found if not any(map(math.isnan, found)) else (math.inf, math.inf)
 
 
 def _read_status(run: Run, found: Details) -> Details:
@@ -274,7 +282,7 @@ def _is_held(lock: Path) -> bool:
 
 
 def _no_run(folder: Path) -> str:
-    inner = sorted(path.name for path in (folder / "runs").iterdir()) if (folder / "runs").is_dir() else []
+    inner = sorted(os.listdir(folder / "runs")) if os.path.isdir(folder / "runs") else []
     if inner:
         return f"{folder} is a study; name one of its runs: {', '.join(f'{folder}/runs/{name}' for name in inner)}."
     return f"{folder} is not a run (it has neither run.json nor model/config.json); `isthmus runs list` finds them."

@@ -20,7 +20,7 @@ Images = Annotated[
     str,
     typer.Argument(
         metavar="IMAGES",
-        help="An image, a folder (searched below), an .npz, IDX or CSV file, or a name.",
+        help="An image, a folder (searched below), an .npz, Parquet, IDX or CSV file, or a name.",
         show_default=False,
     ),
 ]
@@ -32,7 +32,14 @@ def classify(
         typer.Argument(metavar="RUN", help="A finished run of `classifier`, or a study with one.", show_default=False),
     ],
     images: Images,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Also write a folder: table.csv and sheet.png.", show_default=False
+        ),
+    ] = None,
     device: options.Device = "auto",
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
@@ -41,15 +48,24 @@ def classify(
 
     Images are brought to the size and channels of the training. Where folders or labels name classes of the RUN, the
     share of right answers is given too, over images that were not trained on.
+
+    With --out it writes table.csv, the probabilities of all, and sheet.png, the images it is least sure of.
     """
     from isthmus.cli.console import Console
-    from isthmus.errors import FAILED
+    from isthmus.errors import FAILED, InputError
     from isthmus.training.predict import classify_images
 
+    if overwrite and out is None:
+        raise InputError("--overwrite says what to do with a folder that exists: give --out too, or leave it out.")
     console = Console(quiet=quiet, progress=not no_progress)
     place = options.choose_device(device)
     with console.progress("classify") as progress:
-        found = classify_images(run, images, device=place, progress=progress)
+        if out is None:
+            found = classify_images(run, images, device=place, progress=progress)
+        else:
+            from isthmus.report.sheets import classify_into
+
+            found = classify_into(out, run, images, overwrite=overwrite, device=place, progress=progress)
     report(found.stream, console)
     if as_json:
         typer.echo(json.dumps(_records(found)))
@@ -57,6 +73,8 @@ def classify(
     else:
         _print_table(found)
         typer.echo(_summary(found))
+        if out is not None:
+            typer.echo(f"sheet: {out / 'sheet.png'}, table: {out / 'table.csv'}")
     if found.stream.bad:
         raise SystemExit(FAILED)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from isthmus.cli import options
+from isthmus.cli.classify import printable
 
 
 class Method(StrEnum):
@@ -41,12 +42,16 @@ class Solver(StrEnum):
 def denoise(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A finished run, of `vae` for --method map.", show_default=False),
+        typer.Argument(
+            metavar="RUN", help="A finished run, of `vae` for --method map, or a study with one.", show_default=False
+        ),
     ],
     images: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGES", help="An image, a folder, an .npz or IDX file, or a name.", show_default=False
+            metavar="IMAGES",
+            help="An image, a folder, an .npz, Parquet, IDX or CSV file, or a name.",
+            show_default=False,
         ),
     ],
     method: Annotated[Method, typer.Option("--method", help="Through the code, or the code that explains best.")] = (
@@ -112,7 +117,10 @@ def denoise(
     from isthmus.data.degrade import Recipe, parse_recipe
     from isthmus.errors import FAILED, InputError
     from isthmus.inverse.pictures import Options, denoise_into, summary
-    from isthmus.runs import Run
+    from isthmus.networks.autoencoder import Autoencoder
+    from isthmus.networks.denoiser import Denoiser
+    from isthmus.networks.variational import VAE
+    from isthmus.training.predict import find_run
 
     if degrade is None and (clip or damaged):
         raise InputError("--clip and --damaged say more of --degrade: give it too.")
@@ -132,14 +140,16 @@ def denoise(
     )
     options.prepare_process()
     place = options.choose_device(device)
-    restored, pictures = denoise_into(out, Run(run), images, chosen, resize=resize, overwrite=overwrite, device=place)
+    fitting = (VAE,) if method is Method.MAP and prior in (None, Prior.NORMAL) else (Autoencoder, VAE)
+    found = find_run(run, fitting if method is Method.MAP else (Autoencoder, VAE, Denoiser))
+    restored, pictures = denoise_into(out, found, images, chosen, resize=resize, overwrite=overwrite, device=place)
     facts = summary(restored)
     if clip:
         Console(quiet=quiet).say(
             "damaged images were clipped to [0, 1]: their noise is no longer Gaussian, as MAP takes it to be"
         )
     for name, reason in pictures.bad.items():
-        print(f"left out: {name} {reason}", file=sys.stderr)
+        print(f"left out: {printable(name)} {reason}", file=sys.stderr)
     if as_json:
         typer.echo(json.dumps({"run": str(run), "out": str(out), "figures": facts, "left_out": pictures.bad}))
     else:

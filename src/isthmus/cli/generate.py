@@ -26,7 +26,9 @@ class Density(StrEnum):
 def generate(
     run: Annotated[
         Path,
-        typer.Argument(metavar="RUN", help="A finished run of `vae` or an autoencoder.", show_default=False),
+        typer.Argument(
+            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
+        ),
     ],
     density: Annotated[
         Density | None,
@@ -47,16 +49,15 @@ def generate(
 ) -> None:
     """Draw images from a trained RUN: codes from a density, decoded.
 
-    Writes samples.png (all on one sheet), samples/ (a picture each; samples.npz of more than 1000) and codes.npz. A
-    density that is fitted for it is kept with the run.
+    Writes samples.png (all on one sheet), samples/ (a picture each; samples.npz of more than 1000), table.csv, with
+    the log density of each, and codes.npz. A density that is fitted for it is kept with the run.
     """
     from isthmus.cli.console import Console
     from isthmus.latent.sampling import generate_into
-    from isthmus.runs import Run
 
     drawn = generate_into(
         out,
-        Run(run),
+        run,
         density=None if density is None else density.value,
         count=count,
         seed=seed,

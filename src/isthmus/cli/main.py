@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ from isthmus.cli import (
     study,
     train,
 )
-from isthmus.errors import FAILED, INTERRUPTED, TERMINATED, IsthmusError, TrainedOnWarning
+from isthmus.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, IsthmusError, TrainedOnWarning
 
 app = typer.Typer(
     name="isthmus",
@@ -84,6 +85,8 @@ def run() -> NoReturn:
     """Run the program and exit with its code; an expected failure is one message on stderr, without traceback."""
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         try:
             app(prog_name="isthmus")
@@ -102,6 +105,8 @@ def run() -> NoReturn:
         _drop_stdout()
         sys.exit(FAILED)
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.EACCES) and error.filename:
+            _end(f"error: {os.fsdecode(error.filename)}: {error.strerror}; name another file or folder.", USAGE)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         _drop_stdout()

@@ -35,9 +35,14 @@ def outliers(
     ],
     images: Images,
     by: Annotated[
-        By,
-        typer.Option("--by", help="error: badly reconstructed. density: a code that is unlikely among those of RUN."),
-    ] = By.ERROR,
+        By | None,
+        typer.Option(
+            "--by",
+            help="error: badly reconstructed, the default of images. density: a code that is unlikely among those of "
+            "RUN, the default of a file of codes.",
+            show_default=False,
+        ),
+    ] = None,
     density: Annotated[
         Density | None,
         typer.Option(
@@ -64,9 +69,7 @@ def outliers(
     quiet: options.Quiet = False,
     no_progress: options.NoProgress = False,
 ) -> None:
-    """Find those of IMAGES that are least like what RUN was trained on.
-
-    With --by density IMAGES may also be a file of codes by `isthmus encode`.
+    """Find those of IMAGES that are least like what RUN was trained on. They may also be a file of codes.
 
     Writes sheet.png, the strangest images, each beside its reconstruction, and table.csv, the scores of all. A density
     that is fitted for it is kept with the run.
@@ -82,7 +85,7 @@ def outliers(
             out,
             run,
             images,
-            by_density=by is By.DENSITY,
+            by_density=None if by is None else by is By.DENSITY,
             density=None if density is None else density.value,
             outlier_class=outlier_class,
             shown=count,
@@ -95,7 +98,7 @@ def outliers(
     for name, reason in found.left_out.items():
         print(f"left out: {printable(name)} {reason}", file=sys.stderr)
     if as_json:
-        facts = {"run": str(run), "out": str(out), "by": by.value, **_facts(found)}
+        facts = {"run": str(run), "out": str(out), **_facts(found)}
         typer.echo(json.dumps({**facts, "left_out": found.left_out}))
     else:
         _print(found)
@@ -111,7 +114,13 @@ def _facts(found: Strangeness) -> dict[str, object]:
         for i, score in zip(found.order[: len(found.pictures)], scores, strict=False)
     ]
     known = {} if found.auroc is None else {"auroc": found.auroc, "outliers": found.outliers}
-    return {"density": found.density, "figures": {"images": len(found.names), **known}, "strangest": strangest}
+    by = By.ERROR if found.density is None else By.DENSITY
+    return {
+        "by": by.value,
+        "density": found.density,
+        "figures": {"images": len(found.names), **known},
+        "strangest": strangest,
+    }
 
 
 def _print(found: Strangeness) -> None:

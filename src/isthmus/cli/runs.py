@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -118,13 +119,17 @@ def _echo(text: str) -> None:
 
 
 def _plain(thing: Any) -> dict[str, Any]:
-    """A result as JSON takes it."""
+    """A result as JSON takes it: what is not finite, as a loss that diverged, is null."""
     return {name: _value(value) for name, value in asdict(thing).items()}
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        return {name: _value(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
         return [_value(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return str(value) if isinstance(value, Path) else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,13 +27,18 @@ def search(
         ),
     ],
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="An image to look for, or a folder of them.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help="An image to look for, a folder of them, or whatever DATA may be.",
+            show_default=False,
+        ),
     ],
     data: Annotated[
         str | None,
         typer.Argument(
             metavar="[DATA]",
-            help="Where to look: a folder, an .npz, IDX or CSV file, a name, or a file of codes by `isthmus encode`. "
+            help="Where to look: a folder, an .npz, Parquet, IDX or CSV file, a name, or codes by `isthmus encode`. "
             "By default what RUN was trained on.",
             show_default=False,
         ),
@@ -47,8 +53,8 @@ def search(
 ) -> None:
     """Find the images of DATA that are most like QUERY: those with the nearest codes.
 
-    Writes sheet.png, the images side by side, and table.csv, with the distances. Of a file of codes the sheet shows
-    what RUN decodes.
+    Images are brought to the size and channels of the training. Writes sheet.png, the images side by side, and
+    table.csv, with the distances. Of a file of codes the sheet shows what RUN decodes.
     """
     from isthmus.cli.console import Console
     from isthmus.errors import FAILED
@@ -73,10 +79,10 @@ def search(
 
 
 def _facts(found: Found) -> dict[str, object]:
-    answers = []
+    answers, names = [], found.among.names()
     for i, name in enumerate(found.queries.names()):
         near = [
-            {"path": found.among.names()[place], "class": found.among.label(place), "distance": distance}
+            {"path": names[place], "class": found.among.label(place), "distance": _finite(distance)}
             for place, distance in zip(found.nearest.index[i], found.nearest.distances[i].tolist(), strict=True)
         ]
         answers.append({"query": name, "found": near})
@@ -88,6 +94,11 @@ def _facts(found: Found) -> dict[str, object]:
         "queries_left_out": found.queries_left_out,
         "left_out": found.left_out,
     }
+
+
+def _finite(distance: float) -> float | None:
+    """JSON has no infinity, the distance of codes whose squares float32 cannot hold."""
+    return distance if math.isfinite(distance) else None
 
 
 def _print(found: Found) -> None:

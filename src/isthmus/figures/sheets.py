@@ -56,7 +56,7 @@ def contact_sheet(
     columns = max(map(len, rows))
     starts = [left + i * (cell + GAP) + (APART - GAP if apart and i >= apart else 0.0) for i in range(columns)]
     full = max(starts[-1] + cell + GAP, PANEL)
-    words = textwrap.wrap(title, int((full - 2 * GAP) / LETTER))
+    words = textwrap.wrap(_clean(title), int((full - 2 * GAP) / LETTER))
     top = GAP + TITLE * len(words) + GAP + (HEAD if heads else 0.0)
     tall = top + len(rows) * (down + below + GAP)
     with panel(tall, width=full) as figure:
@@ -71,7 +71,7 @@ def contact_sheet(
         for i, row in enumerate(rows):
             above = top + i * (down + below + GAP)
             if labels:
-                axes.text(GAP, above + down / 2, labels[i], fontsize=8, va="center")
+                axes.text(GAP, above + down / 2, _clean(labels[i]), fontsize=8, va="center")
             for start, each in zip(starts, row, strict=False):
                 _draw(axes, each, (start, above), (across, down), cell)
         if apart and columns > apart:
@@ -100,7 +100,12 @@ def _draw(axes: Axes, cell: Cell, corner: tuple[float, float], size: tuple[float
 
 
 def _fitted(line: str, width: float) -> str:
-    """As much of the end of a line as has room; what has no glyph, as a line break in a file's name, is a dot."""
+    """As much of the end of a line as has room."""
     most = max(4, int((width + GAP / 2) / CHARACTER))
-    clean = "".join(c if c.isprintable() else "·" for c in line)
+    clean = _clean(line)
     return clean if len(clean) <= most else f"…{clean[1 - most :]}"
+
+
+def _clean(text: str) -> str:
+    """What has no glyph, as a line break in a file's name, is a dot."""
+    return "".join(c if c.isprintable() else "·" for c in text)

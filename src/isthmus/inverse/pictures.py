@@ -34,6 +34,7 @@ from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
+from isthmus.training.redraw import Places
 from isthmus.writing import write_arrays, write_bytes, write_json
 
 Method = Literal["bottleneck", "map"]
@@ -114,16 +115,15 @@ def denoise_into(
 def write_restored(restored: Restored, pictures: Pictures, folder: Path, *, damaged: bool) -> None:
     """Write `restored/`, where they were damaged here also `damaged/`, `table.csv`, and `uncertainty.npz` if there is
     any. Raises: StorageError."""
-    names = [Path(name).with_suffix(".png") for name in pictures.names]
-    if len(set(names)) < len(names):  # a.jpg and a.png
-        names = [Path(f"{name}.png") for name in pictures.names]
+    places = Places()
+    names = [Path(places.of(name)) for name in pictures.names]
     for i, name in enumerate(names):
         write_bytes(folder / "restored" / name, _png(restored.images[i]))
         if not damaged:
             write_bytes(folder / "damaged" / name, _png(restored.measured[i]))
     if restored.std is not None:
         write_arrays(folder / "uncertainty.npz", {"std": restored.std.numpy(), "names": np.array(pictures.names)})
-    write_bytes(folder / "table.csv", _table(restored, pictures, names).encode())
+    write_bytes(folder / "table.csv", _table(restored, pictures, names).encode(errors="backslashreplace"))
 
 
 @dataclass(frozen=True)

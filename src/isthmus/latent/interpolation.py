@@ -22,11 +22,12 @@ from isthmus.data.batches import open_images
 from isthmus.errors import InputError
 from isthmus.latent.manifold import walk
 from isthmus.latent.search import images_by_name
+from isthmus.latent.stored import usable
 from isthmus.networks.apply import decode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
-from isthmus.training.codes import CodesFile, weights_fingerprint
+from isthmus.training.codes import CodesFile, codes_file, weights_fingerprint
 from isthmus.training.predict import Encoded, encode_images, find_run
 
 LEAST, MOST = 3, 50  # steps
@@ -89,7 +90,7 @@ def interpolate(
 
     Arguments: first, second: image files. steps: pictures on each way, both ends included.
     Raises: InputError if the run has no codes, or a name is not that of a single image; DataError if one cannot be
-    read.
+    read, or its code holds NaN.
     """
     if not LEAST <= steps <= MOST:
         raise InputError(f"--steps is the number of pictures on a way, from {LEAST} to {MOST}; got {steps}.")
@@ -116,4 +117,6 @@ def _encode_one(run: Run, source: str, device: str | torch.device) -> Encoded:
     count = open_images(source, run.image_shape()).count
     if count != 1:
         raise InputError(f"{source} holds {count:,} images, and one is needed at each end: name an image file.")
-    return encode_images(run.folder, source, device=device)
+    found = encode_images(run.folder, source, device=device)
+    usable(codes_file(found, run), source)  # refuses one that holds NaN
+    return found

@@ -43,14 +43,15 @@ MOST = 500  # images that can be shown
 class Strangeness:
     """How strange N images are to a run.
 
-    names: N. labels: the class of each by name, None where it has none. errors: (N,) mean squared error per pixel, None
-    of a file of codes. surprise: (N,) minus log p of the codes in nats, by the density of this name, or None. order:
-    (N,) places, strangest first. pictures: (S, K, C, H, W), not clipped, of the S strangest the image and its
-    reconstruction, or of a code its decoding alone. outliers: how many are of the class held to be outliers, and auroc,
-    how well the score finds them, or None. left_out: what could not be used, name -> reason. notes: sentences that a
-    user should read.
+    run: that they are strange to. names: N. labels: the class of each by name, None where it has none. errors: (N,)
+    mean squared error per pixel, None of a file of codes. surprise: (N,) minus log p of the codes in nats, by the
+    density of this name, or None. order: (N,) places, strangest first. pictures: (S, K, C, H, W), not clipped, of the S
+    strangest the image and its reconstruction, or of a code its decoding alone. outliers: how many are of the class
+    held to be outliers, and auroc, how well the score finds them, or None. left_out: what could not be used, name ->
+    reason. notes: sentences that a user should read.
     """
 
+    run: Run
     names: tuple[str, ...]
     labels: tuple[str | None, ...]
     errors: NDArray[np.float64] | None
@@ -92,7 +93,7 @@ def find_outliers(
     folder: Path,
     source: str | Path,
     *,
-    by_density: bool = False,
+    by_density: bool | None = None,
     density: str | None = None,
     outlier_class: str | None = None,
     shown: int = 30,
@@ -101,24 +102,25 @@ def find_outliers(
 ) -> Strangeness:
     """Score images by a run, which `find_run` finds in `folder`.
 
-    Arguments: source: what `open_images` takes, or with by_density a file of codes that `encode` wrote. by_density:
-    score by the surprise instead of the error. density: under this one, a name of `DENSITIES`; by default what is kept
-    with the run, a mixture first, or a mixture that is fitted now. outlier_class: name of the class of images that
-    count as outliers. shown: so many of the strangest come with pictures. progress: called with (images done, images in
-    all, a line).
+    Arguments: source: what `open_images` takes, or a file of codes that `encode` wrote. by_density: score by the
+    surprise instead of the error; by default of a file of codes, which leaves no choice. density: under this one, a
+    name of `DENSITIES`; by default what is kept with the run, a mixture first, or a mixture that is fitted now.
+    outlier_class: name of the class of images that count as outliers. shown: so many of the strangest come with
+    pictures. progress: called with (images done, images in all, a line).
     Warns: TrainedOnWarning, with the count, if a score is measured on images that were trained on.
     Raises: InputError if the run has no codes, or those of a file are not its own, there is no such density or class,
     or nothing but outliers; DataError if no image can be used.
     """
     if not 1 <= shown <= MOST:
         raise InputError(f"-n is the number of images to show, from 1 to {MOST}; got {shown}.")
-    if density is not None and not by_density:
-        raise InputError(f"--density {density} says more of --by density: give that too, or leave it out.")
     run, network = coder_of(folder, device)
     stored = stored_codes(source, run)
+    by_density = stored is not None if by_density is None else by_density
+    if density is not None and not by_density:
+        raise InputError(f"--density {density} says more of --by density: give that too, or leave it out.")
     if stored is not None and not by_density:
         raise InputError(
-            f"{source} holds codes, and without the images there is no error of their reconstruction: add --by "
+            f"{source} holds codes, and without the images there is no error of their reconstruction: take --by "
             f"density, or name the images."
         )
     stream = None if stored is not None else open_images(source, run.image_shape())
@@ -128,7 +130,6 @@ def find_outliers(
     if stream is not None:
         _add_all(scored, stream, progress)
         notes = [*stream.notes(), *notes]
-        scored.left_out = stream.bad
     elif stored is not None:
         scored.add_codes(stored.codes)
         notes += stored.notes
@@ -138,6 +139,7 @@ def find_outliers(
     if known is not None and scored.seen:
         warnings.warn(_trained_on(run, source, scored), TrainedOnWarning, stacklevel=2)
     return Strangeness(
+        run=run,
         names=tuple(scored.names),
         labels=tuple(scored.labels),
         errors=np.concatenate(scored.errors) if scored.errors else None,
@@ -170,12 +172,15 @@ class _Scored:
         """Score a batch of images."""
         images = to_float(torch.from_numpy(batch.images))
         redrawn = reconstruct(self.network, images)
-        self.names += batch.names
-        self.labels += batch.labels
-        self.seen += int(np.isin(hashes_of(batch.images), self.trained_on).sum())
-        self.errors.append(mse(redrawn, images).double().numpy())
-        surprise = None if self.density is None else _surprise(self.density, encode(self.network, images))
-        self._score(self.errors[-1] if surprise is None else surprise, torch.stack([images, redrawn], 1))
+        errors = mse(redrawn, images).double().numpy()
+        scores = errors if self.density is None else _surprise(self.density, encode(self.network, images))
+        sound = ~(np.isnan(errors) | np.isnan(scores))
+        self.left_out |= {batch.names[i]: "has a reconstruction or a code with NaN" for i in np.flatnonzero(~sound)}
+        self.names += [batch.names[i] for i in np.flatnonzero(sound)]
+        self.labels += [batch.labels[i] for i in np.flatnonzero(sound)]
+        self.seen += int(np.isin(hashes_of(batch.images), self.trained_on)[sound].sum())
+        self.errors.append(errors[sound])
+        self._score(scores[sound], torch.stack([images, redrawn], 1)[torch.from_numpy(sound)])
 
     def add_codes(self, codes: CodesFile) -> None:
         """Score codes; pictures of the strangest are decoded."""
@@ -206,12 +211,13 @@ def _surprise(density: Density, codes: NDArray[np.float32]) -> NDArray[np.float6
 def _add_all(scored: _Scored, stream: Stream, progress: Progress | None) -> None:
     for batch in stream.batches:
         scored.add(batch)
-        done = len(scored.names) + len(stream.bad)
+        done = len(scored.names) + len(scored.left_out) + len(stream.bad)
         if progress is not None:
             progress(done, stream.count, f"{done:,} of {stream.count:,} images")
+    scored.left_out |= stream.bad
     if not scored.names:
-        reasons = ", ".join(f"{name} {reason}" for name, reason in list(stream.bad.items())[:3])
-        more = f" and {len(stream.bad) - 3} more" if len(stream.bad) > 3 else ""
+        reasons = ", ".join(f"{name} {reason}" for name, reason in list(scored.left_out.items())[:3])
+        more = f" and {len(scored.left_out) - 3} more" if len(scored.left_out) > 3 else ""
         raise DataError(f"None of the {stream.count} image(s) of {stream.source} can be used: {reasons}{more}.")
 
 

@@ -7,11 +7,13 @@ A density that is fitted for it is kept with the run, in `densities.safetensors`
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -23,6 +25,8 @@ from isthmus.networks.apply import Coder, decode
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
+from isthmus.training.codes import weights_fingerprint
+from isthmus.training.predict import find_run
 from isthmus.writing import held, write_arrays, write_bytes, write_json
 
 MARKER = "generate.json"  # by which a folder of ours is known
@@ -37,12 +41,12 @@ TILE, GAP = 64, 2  # pixels: least side of a sample on the sheet, and what lies 
 class Generated:
     """What was drawn from a run.
 
-    density: its name. codes: (N, D). images: (N, C, H, W) in [0, 1]. log_prob: (N,), log p of the codes in nats.
-    heldout_nats: mean log p of the run's test codes, of the first 2,000 at most, minus infinity if one is impossible,
-    None if there are none.
-    notes: sentences that a user should read.
+    run: whose decoder drew. density: its name. codes: (N, D). images: (N, C, H, W) in [0, 1]. log_prob: (N,), log p of
+    the codes in nats. heldout_nats: mean log p of the run's test codes, of the first 2,000 at most, minus infinity if
+    one is impossible, None if there are none. notes: sentences that a user should read.
     """
 
+    run: Run
     density: str
     codes: Tensor
     images: Tensor
@@ -98,7 +102,7 @@ def keep_density(run: Run, name: str, density: Density) -> None:
 
 def generate_into(
     folder: Path,
-    run: Run,
+    run_folder: Path,
     *,
     density: str | None = None,
     count: int = 64,
@@ -107,15 +111,16 @@ def generate_into(
     device: str = "cpu",
 ) -> Generated:
     """Draw `count` images from a run and write them: `samples.png`, a contact sheet; `samples/`, a picture each, or
-    `samples.npz` of more than 1,000; `codes.npz`, the codes and their log p.
+    `samples.npz` of more than 1,000; `table.csv`, the log p of each; `codes.npz`, the codes and their log p.
 
-    Arguments: density: a name of `DENSITIES`; by default `normal` for a VAE and `mixture` for an autoencoder. seed:
-    decides the codes, whatever the device.
+    Arguments: run_folder: what `find_run` takes. density: a name of `DENSITIES`; by default `normal` for a VAE and
+    `mixture` for an autoencoder. seed: decides the codes, whatever the device.
     Raises: InputError for a run, a density or a count that cannot be used, before anything is written; RunExistsError
     if the folder is taken; StorageError if it cannot be written. A run that cannot be written to is only noted.
     """
     if not 1 <= count <= MOST:
         raise InputError(f"-n is the number of images to draw, from 1 to {MOST}; got {count}.")
+    run = find_run(run_folder, (Autoencoder, VAE))
     network = _coder(run).to(device)
     name = density or ("normal" if isinstance(network, VAE) else "mixture")
     chosen, fitted = density_of(run, network, name)
@@ -129,9 +134,8 @@ def generate_into(
                 "never put a code"
             )
         codes = chosen.sample(count, generator=torch.Generator().manual_seed(seed))
-        drawn = Generated(
-            name, codes, decode(network, codes), chosen.log_prob(codes), _heldout(run, chosen), tuple(notes)
-        )
+        images, log_prob = decode(network, codes), chosen.log_prob(codes)
+        drawn = Generated(run, name, codes, images, log_prob, _heldout(run, chosen), tuple(notes))
         _write(drawn, folder)
     return drawn
 
@@ -179,14 +183,20 @@ def _heldout(run: Run, density: Density) -> float | None:
 
 def _write(drawn: Generated, folder: Path) -> None:
     count = len(drawn.images)
+    digits = len(str(count))
+    names = [f"{i:0{digits}d}{'' if count > PICTURES else '.png'}" for i in range(1, count + 1)]
     _write_picture(folder / "samples.png", contact_sheet(drawn.images[:ON_SHEET]))
     if count > PICTURES:
         write_arrays(folder / "samples.npz", {"images": (drawn.images * 255).round().byte().numpy()})
     else:
-        digits = len(str(count))
-        for i, image in enumerate(drawn.images, start=1):
-            _write_picture(folder / "samples" / f"{i:0{digits}d}.png", _picture(image))
-    write_arrays(folder / "codes.npz", {"codes": drawn.codes.numpy(), "log_prob": drawn.log_prob.numpy()})
+        for name, image in zip(names, drawn.images, strict=True):
+            _write_picture(folder / "samples" / name, _picture(image))
+    table = io.StringIO()
+    rows = ((name, f"{nats:.6g}") for name, nats in zip(names, drawn.log_prob.tolist(), strict=True))
+    csv.writer(table, lineterminator="\n").writerows([("sample", "log_prob"), *rows])
+    write_bytes(folder / "table.csv", table.getvalue().encode())
+    arrays = {"codes": drawn.codes.numpy(), "log_prob": drawn.log_prob.numpy()}
+    write_arrays(folder / "codes.npz", {**arrays, "model": np.array(weights_fingerprint(drawn.run))})
 
 
 def _picture(image: Tensor) -> Image.Image:

@@ -9,6 +9,7 @@ codes of 16 numbers take a few hundredths of a second.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.data.arrays import Pixels
-from isthmus.data.batches import Shape, open_images
+from isthmus.data.batches import Shape, Stream, open_images
 from isthmus.errors import DataError, InputError
-from isthmus.latent.stored import is_named, stored_codes, usable
+from isthmus.latent.stored import Usable, is_named, stored_codes, usable
 from isthmus.networks.apply import decode, to_float
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
@@ -29,6 +30,7 @@ from isthmus.runs import Run
 from isthmus.training.codes import CodesFile, codes_file
 from isthmus.training.loop import Progress
 from isthmus.training.predict import encode_images, find_run
+from isthmus.writing import read_json
 
 AT_ONCE = 256  # queries compared together
 CHUNK_VALUES = 2**22  # distances held at once
@@ -48,15 +50,15 @@ class Found:
     """What is near M images among N others.
 
     run: whose codes were compared. queries: the M asked about. among: the N that were searched. nearest: of each query.
-    source: where the N are from, None of a file of codes, which has no pictures. left_out, queries_left_out: images
-    that could not be used, name -> reason. notes: sentences that a user should read.
+    query_source, source: where the M and the N are from, None of a file of codes, which has no pictures. left_out,
+    queries_left_out: images that could not be used, name -> reason. notes: sentences that a user should read.
     """
 
     run: Run
     queries: CodesFile
     among: CodesFile
     nearest: Neighbours
-    query_source: str
+    query_source: str | None
     source: str | None
     left_out: dict[str, str]
     queries_left_out: dict[str, str]
@@ -91,35 +93,29 @@ def search(
 ) -> Found:
     """The images nearest to each of QUERY in the code space of a run, which `find_run` finds in `folder`.
 
-    Arguments: query: what `open_images` takes. data: the same, or a file of codes that `encode` wrote; by default what
+    Arguments: query, data: what `open_images` takes, or a file of codes that `encode` wrote; data is by default what
     the run was trained on. count: neighbours of each. progress: called with (images done, images in all, a line).
     Raises: InputError if the run has no codes, or those of a file are not its own; DataError if no image can be used.
     """
     if not 1 <= count <= MOST:
         raise InputError(f"-n is the number of images to find, from 1 to {MOST}; got {count}.")
     run = find_run(folder, (Autoencoder, VAE))
-    asked = encode_images(run.folder, query, device=device)
-    queries = usable(codes_file(asked, run), query)
-    changes, notes = asked.stream.changes, []
+    asked, notes = _taken(run, query, device), []
     if data is None:
         data = _trained_on(run)
         notes.append(f"searched among {data}, which {run.folder} was trained on")
-    among, bad, source = stored_codes(data, run), {}, None
-    if among is None:
-        encoded = encode_images(run.folder, data, device=device, progress=progress)
-        among, source = usable(codes_file(encoded, run), data), encoded.stream.source
-        changes, bad = changes + encoded.stream.changes, encoded.stream.bad
-    references, codes = (torch.from_numpy(part.codes.codes).to(device) for part in (among, queries))
+    there = _taken(run, data, device, progress)
+    references, codes = (torch.from_numpy(part.usable.codes.codes).to(device) for part in (there, asked))
     return Found(
         run=run,
-        queries=queries.codes,
-        among=among.codes,
+        queries=asked.usable.codes,
+        among=there.usable.codes,
         nearest=nearest_codes(references, codes, count=count),
-        query_source=query,
-        source=source,
-        left_out={**bad, **among.left_out},
-        queries_left_out={**asked.stream.bad, **queries.left_out},
-        notes=(*replace(asked.stream, changes=changes).notes(), *notes, *among.notes),
+        query_source=asked.source,
+        source=there.source,
+        left_out=there.left_out,
+        queries_left_out=asked.left_out,
+        notes=(*_changes(asked, there), *notes, *dict.fromkeys((*asked.usable.notes, *there.usable.notes))),
     )
 
 
@@ -128,16 +124,10 @@ def pictures(found: Found, queries: Sequence[int], ranks: int) -> tuple[Tensor, 
 
     Of a file of codes they are what the run decodes.
     """
-    shape = found.run.image_shape()
-    asked = images_by_name(found.query_source, shape, [found.queries.names()[i] for i in queries])
     places = found.nearest.index[list(queries), :ranks]
-    if found.source is None:
-        network = found.run.network()
-        assert isinstance(network, Autoencoder | VAE)
-        drawn = decode(network, found.among.codes[places.ravel()])
-    else:
-        drawn = images_by_name(found.source, shape, [found.among.names()[i] for i in places.ravel()])
-    return asked, drawn.reshape(*places.shape, *shape)
+    asked = _drawn(found.run, found.queries, found.query_source, list(queries))
+    drawn = _drawn(found.run, found.among, found.source, places.ravel().tolist())
+    return asked, drawn.reshape(*places.shape, *asked.shape[1:])
 
 
 def images_by_name(source: str, shape: Shape, names: Sequence[str]) -> Tensor:
@@ -154,6 +144,44 @@ def images_by_name(source: str, shape: Shape, names: Sequence[str]) -> Tensor:
     if lost:
         raise DataError(f"{lost[0]} of {source} was there a moment ago and cannot be read now; run the command again.")
     return to_float(torch.from_numpy(np.stack([found[name] for name in names])))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What is searched, or asked about. source, stream: of images, None of a file of codes."""
+
+    usable: Usable
+    source: str | None
+    stream: Stream | None
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What could not be used, name -> reason."""
+        return {**(self.stream.bad if self.stream else {}), **self.usable.left_out}
+
+
+def _taken(run: Run, source: str, device: str | torch.device, progress: Progress | None = None) -> _Taken:
+    stored = stored_codes(source, run)
+    if stored is not None:
+        return _Taken(stored, None, None)
+    encoded = encode_images(run.folder, source, device=device, progress=progress)
+    return _Taken(usable(codes_file(encoded, run), source), encoded.stream.source, encoded.stream)
+
+
+def _changes(*parts: _Taken) -> list[str]:
+    """A sentence on each kind of change made to images, of all parts together."""
+    streams = [part.stream for part in parts if part.stream is not None]
+    changes = sum((stream.changes for stream in streams), Counter[str]())
+    return replace(streams[0], changes=changes).notes() if streams else []
+
+
+def _drawn(run: Run, codes: CodesFile, source: str | None, places: Sequence[int]) -> Tensor:
+    """The images at some places, (N, C, H, W); where there are none, what the run decodes."""
+    if source is not None:
+        return images_by_name(source, run.image_shape(), [codes.names()[i] for i in places])
+    network = run.network()
+    assert isinstance(network, Autoencoder | VAE)
+    return decode(network, codes.codes[list(places)])
 
 
 def _nearest(references: Tensor, queries: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -190,4 +218,5 @@ def _trained_on(run: Run) -> str:
         raise InputError(
             f"{run.folder} has no run.json, which says what it was trained on: name the images to search, as DATA."
         )
-    return run.settings().data.name
+    name, begun = run.settings().data.name, read_json(run.folder / "run.json").get("named_from")
+    return name if begun is None or begun == os.getcwd() else os.path.join(begun, name)

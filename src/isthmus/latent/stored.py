@@ -12,6 +12,7 @@ from isthmus.data.catalog import CATALOG
 from isthmus.errors import DataError
 from isthmus.runs import Run
 from isthmus.training.codes import CodesFile, check_model, holds_codes, read_codes
+from isthmus.training.redraw import unsaid
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,12 @@ def stored_codes(source: str | Path, run: Run) -> Usable | None:
     them is finite.
     """
     path = Path(os.path.expanduser(source))
-    if is_named(source) or not holds_codes(path):
+    if is_named(source) or not os.path.isfile(path) or not holds_codes(path):
         return None
     codes = read_codes(path)
     check_model(path, codes, run)
     found = usable(codes, source)
-    unsaid = f"{path} does not say which model wrote it: only the size of its codes was checked"
-    return found if codes.run is not None else replace(found, notes=(unsaid,))
+    return found if codes.run is not None else replace(found, notes=(unsaid(path),))
 
 
 def usable(codes: CodesFile, source: str | Path) -> Usable:

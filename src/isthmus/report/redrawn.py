@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from isthmus.figures.sheets import Cell, contact_sheet
-from isthmus.figures.style import files
-from isthmus.report.sheets import results
+from isthmus.figures.sheets import Cell, contact_sheet, png
+from isthmus.report.sheets import counted, results
 from isthmus.training.loop import Progress
 from isthmus.training.redraw import (
     DECODED,
@@ -35,10 +34,12 @@ def decode_into(
 
     Raises: also RunExistsError if the folder is taken.
     """
-    with results(folder, marker=DECODED, overwrite=overwrite):
-        found = decode_codes(folder, run, codes, device=device, progress=progress)
+    with results(folder, marker=DECODED, overwrite=overwrite) as begin:
+        found = decode_codes(folder, run, codes, device=device, progress=progress, begin=begin)
         cells = [Cell(image[None], (name,)) for image, name in zip(found.examples, found.names, strict=True)]
-        _write_sheet(folder / "sheet.png", f"{_some(len(cells), found.count)} decoded codes", cells, ACROSS_CODES)
+        _write_sheet(
+            folder / "sheet.png", f"{_some(len(cells), found.count, 'decoded code')} of {codes}", cells, ACROSS_CODES
+        )
     return found
 
 
@@ -55,21 +56,21 @@ def reconstruct_into(
 
     Raises: also RunExistsError if the folder is taken.
     """
-    with results(folder, marker=RECONSTRUCTED, overwrite=overwrite):
-        found = reconstruct_images(folder, run, images, device=device, progress=progress)
+    with results(folder, marker=RECONSTRUCTED, overwrite=overwrite) as begin:
+        found = reconstruct_images(folder, run, images, device=device, progress=progress, begin=begin)
         cells = [
             Cell(pair, (name, f"{found.psnr[i]:.1f} dB"))
             for pair, name, i in zip(found.examples, found.names, found.at, strict=True)
         ]
-        title = f"{_some(len(cells), len(found.mse))} images, each left of its reconstruction"
+        title = f"{_some(len(cells), len(found.mse), 'image')} of {images}, each left of its reconstruction"
         _write_sheet(folder / "sheet.png", title, cells, ACROSS_PAIRS)
     return found
 
 
-def _some(shown: int, count: int) -> str:
-    return f"{shown} of {count:,}" if shown < count else f"{count:,}"
+def _some(shown: int, count: int, noun: str) -> str:
+    return f"{shown} of {counted(count, noun)}" if shown < count else counted(count, noun)
 
 
 def _write_sheet(path: Path, title: str, cells: Sequence[Cell], across: int) -> None:
     sheet = contact_sheet("sheet", title, [cells[start : start + across] for start in range(0, len(cells), across)])
-    write_bytes(path, files(sheet)["sheet.png"])
+    write_bytes(path, png(sheet))

@@ -5,19 +5,20 @@
 
 Both work a batch at a time, so that memory does not grow with the number of pictures, and write into a folder that the
 caller has claimed: a picture an image, and `table.csv`, a line an image. What cannot be used is named, and the rest is
-done. Nothing is written before all is checked.
+done. Nothing is written before all is checked; then `begin` is called, which makes room for it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ from isthmus.writing import write_bytes, write_json
 
 DECODED, RECONSTRUCTED = "decode.json", "reconstruct.json"  # by which folders of ours are known
 EXAMPLES = 24  # pictures kept for a contact sheet, spread evenly over all
+LONGEST = 200  # bytes of a part of a name, below what disks take by as much as is added while it is written
 EXACT = 100.0  # decibels given to an image without any error, whose PSNR is infinite; so in inverse/bottleneck.py
 
 
@@ -82,21 +84,27 @@ class Reconstructed:
 
 
 def decode_codes(
-    folder: Path, run_folder: Path, source: Path, *, device: str = "cpu", progress: Progress | None = None
+    folder: Path,
+    run_folder: Path,
+    source: Path,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Decoded:
     """Decode codes and write `images/`, a PNG a code, and `table.csv`.
 
     A picture is called after the path its code carries, or by the number of its row where there are no paths, one
     occurs twice, or one is no plain relative path.
     Arguments: run_folder: what `find_run` takes. source: what `read_codes` takes. progress: called with (codes done,
-    codes in all, a line).
+    codes in all, a line). begin: called before the first file is written.
     Raises: InputError for a run without a decoder, or codes of another size or run; DataError if no code can be used;
     StorageError.
     """
     run, network = coder_of(run_folder, device)
     codes = read_codes(source)
     check_model(source, codes, run)
-    found = Decoded()
+    found = Decoded(notes=[unsaid(source)] if codes.run is None else [])
     names = _names_of(codes, found.notes)
     usable = np.isfinite(codes.codes).all(1)
     found.bad.update({names[i]: "holds NaN or infinite numbers" for i in np.flatnonzero(~usable)})
@@ -104,13 +112,14 @@ def decode_codes(
     if not len(rows):
         raise DataError(f"None of the {len(names)} codes of {source} can be used: they hold NaN or infinite numbers.")
     shown = set(rows[_spread(len(rows))].tolist())
-    used: set[str] = set()
+    places = Places()
     table: dict[str, list[object]] = {"code": [], "picture": []}
+    begin()
     write_json(folder / DECODED, {"run": str(run.folder), "codes": str(source)})
-    for begin, end in ranges(len(rows), BATCH):
-        part = rows[begin:end].tolist()
+    for first, last in ranges(len(rows), BATCH):
+        part = rows[first:last].tolist()
         images = decode(network, codes.codes[part])
-        files = [_picture_name(names[i], used) for i in part]
+        files = [places.of(names[i]) for i in part]
         _write_pictures(folder / "images", files, images)
         table["code"] += [names[i] for i in part]
         table["picture"] += files
@@ -124,13 +133,19 @@ def decode_codes(
 
 
 def reconstruct_images(
-    folder: Path, run_folder: Path, source: str | Path, *, device: str = "cpu", progress: Progress | None = None
+    folder: Path,
+    run_folder: Path,
+    source: str | Path,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Reconstructed:
     """Reconstruct images and write `original/` and `reconstructed/`, a PNG an image, and `table.csv`.
 
     The originals are written as the network was given them: of its size and channels.
     Arguments: run_folder: what `find_run` takes. source: what `open_images` takes. progress: called with (images done,
-    images in all, a line).
+    images in all, a line). begin: called before the first file is written.
     Warns: TrainedOnWarning, with the count, if any of the images were trained on.
     Raises: InputError for a run without a decoder; DataError if no image can be used; StorageError.
     """
@@ -138,15 +153,16 @@ def reconstruct_images(
     trained_on = run.trained_on()
     found = Reconstructed(open_images(source, run.image_shape()))
     shown = set(_spread(found.stream.count).tolist())
-    used: set[str] = set()
+    places = Places()
     table: dict[str, list[object]] = {"image": [], "label": [], "reconstructed": []}
     for batch in _followed(found.stream, progress):
         if not found.mse:
+            begin()
             write_json(folder / RECONSTRUCTED, {"run": str(run.folder), "images": str(source)})
         given = to_float(torch.from_numpy(batch.images))
         redrawn = reconstruct(network, given)
         clipped = redrawn.clamp(0, 1)
-        files = [_picture_name(name, used) for name in batch.names]
+        files = [places.of(name) for name in batch.names]
         _write_pictures(folder / "original", files, given)
         _write_pictures(folder / "reconstructed", files, clipped)
         _keep_examples(found, batch, given, clipped, shown)
@@ -186,6 +202,55 @@ def coder_of(folder: Path, device: str = "cpu") -> tuple[Run, Coder]:
     return run, network
 
 
+def unsaid(path: Path) -> str:
+    """What a user should know of a file of codes that does not name its model."""
+    return f"{path} does not say which model wrote it: only the size of its codes was checked"
+
+
+class Places:
+    """Where the pictures of images go: `a.png` for `a.jpg`, and each to a place of its own.
+
+    Where that was given away before, also in another case of letters, it is `a.jpg.png`. Parts of a name that are too
+    long for a disk, with what is added while a file is written, are cut.
+
+    >>> places = Places()
+    >>> [places.of(name) for name in ("a.jpg", "a.png", "a.png/b.gif")]
+    ['a.png', 'a.png.png', '_a.png/b.png']
+    """
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.folders: set[str] = set()
+
+    def of(self, name: str) -> str:
+        """The place of the picture of the image of this name, a plain relative path."""
+        name = "/".join(map(_cut, name.split("/")))
+        while not self.files.isdisjoint(_above(name)):  # a file is called what would have to be a folder
+            name = f"_{name}"
+        stem, suffix = os.path.splitext(name)
+        usual = [stem] if suffix.lower() in SUFFIXES else []
+        stems = itertools.chain(usual, [name], (f"{name}-{i}" for i in itertools.count(2)))
+        chosen = next(f"{each}.png" for each in stems if not self._is_taken(f"{each}.png"))
+        self.files.add(chosen.casefold())
+        self.folders.update(_above(chosen))
+        return chosen
+
+    def _is_taken(self, name: str) -> bool:
+        return name.casefold() in self.files or name.casefold() in self.folders
+
+
+def _above(name: str) -> list[str]:
+    """The folders that a file needs, in one case of letters."""
+    return [parent.as_posix() for parent in PurePosixPath(name.casefold()).parents][:-1]
+
+
+def _cut(part: str) -> str:
+    """As much of the end of a part of a name as a disk takes, which differs most between files."""
+    while (over := len(os.fsencode(part)) - LONGEST) > 0:
+        part = part[-(-over // 4) :]  # four bytes are a character, at most
+    return part
+
+
 def _names_of(codes: CodesFile, notes: list[str]) -> list[str]:
     """A name for each code: the path it carries, if all are plain and differ, else the number of its row."""
     paths = codes.paths or ()
@@ -204,18 +269,9 @@ def _is_plain(name: str) -> bool:
     """Whether a name from a file leads to a place inside a folder, on every system."""
     path = PureWindowsPath(name)  # it knows both separators, and drives
     inside = bool(path.parts) and not path.anchor and ".." not in path.parts
-    return inside and not any(character < " " for character in name)
-
-
-def _picture_name(name: str, used: set[str]) -> str:
-    """`a.png` for `a.jpg`; where that was given away before, also in another case of letters, `a.jpg.png`."""
-    stem, suffix = os.path.splitext(name)
-    chosen = f"{stem if suffix.lower() in SUFFIXES else name}.png"
-    while chosen.casefold() in used:
-        name = f"{name}.png"
-        chosen = name
-    used.add(chosen.casefold())
-    return chosen
+    # Of half characters, those alone that stand for bytes of a file name can be written.
+    odd = any(c < " " or ("\ud800" <= c <= "\udfff" and not "\udc80" <= c <= "\udcff") for c in name)
+    return inside and not odd
 
 
 def _spread(count: int) -> NDArray[np.int64]:
