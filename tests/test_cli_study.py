@@ -8,6 +8,7 @@ import tomllib
 
 import numpy as np
 import pytest
+import torch
 
 from command_line import PROMISED, SMALL, content, start, toy, wait_until
 from isthmus.cli.main import run
@@ -18,6 +19,7 @@ from isthmus.settings import validate
 from isthmus.studies.built_in import in_file_terms
 from isthmus.studies.study import DigitsSettings, budget
 from isthmus.studies.study_file import planned
+from isthmus.studies.study_text import as_toml
 from isthmus.training.evaluation import chosen_images
 
 
@@ -89,6 +91,21 @@ def test_the_study_trains_what_its_toml_says(finished):
         done = runs[name]
         said = (asked.plan.model, asked.plan.training, asked.plan.seed, asked.start)
         assert (done.model, done.training, done.seed, done.start) == said
+
+
+def test_the_toml_of_a_study_trains_the_same_to_the_last_bit(isthmus, finished, tmp_path):
+    """Three networks of the printed file, one of which begins with another, trained from that file alone."""
+    folder, command, *_ = finished
+    code, out, err = isthmus("study", "digits", "--data", command[3], "--fast", *SMALL, "--print-toml")
+    assert code == 0, err
+    tree = tomllib.loads(out)
+    brief = {name: tree["networks"][name] for name in ("lab", "vae2-sum", "vae2")}
+    (tmp_path / "my.toml").write_text(as_toml({**tree, "networks": brief, "analyses": []}))
+    code, out, err = isthmus("study", tmp_path / "my.toml", "--out", tmp_path / "own", "--workers", "1")
+    assert code == 0, err
+    for name in brief:
+        before, now = (Run(place / "runs" / name).network().state_dict() for place in (folder, tmp_path / "own"))
+        assert all(torch.equal(weights, now[key]) for key, weights in before.items()), name
 
 
 def test_a_fast_study_says_so(finished):

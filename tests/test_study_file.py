@@ -1,35 +1,16 @@
-"""Study files: what they ask for, every mistake in them at once, and a study from its file to its report."""
+"""Study files: what they ask for, and every mistake in them at once."""
 
 from __future__ import annotations
 
-import json
-import tomllib
-from pathlib import Path
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
-import torch
 
-import isthmus
-from command_line import toy
-from isthmus.data.imageset import ImageSet
-from isthmus.errors import InputError, SettingsError
+from command_line import check_refused
+from isthmus.errors import SettingsError
 from isthmus.networks.catalog import NETWORKS
-from isthmus.report.studies import STUDIES, Request, _kind, _settings, foresee, run_study
-from isthmus.runs import Run
-from isthmus.settings import MODELS, DataSettings
-from isthmus.studies import signs
-from isthmus.studies.built_in import in_file_terms
-from isthmus.studies.custom import check_custom, trainable
-from isthmus.studies.estimate import estimate, side_by_side
-from isthmus.studies.study import DigitsSettings, SignsSettings, budget
-from isthmus.studies.study_file import ANALYSES, CustomSettings, planned
+from isthmus.settings import MODELS
+from isthmus.studies.study import budget
+from isthmus.studies.study_file import ANALYSES, LONGEST, MOST_RUNS, CustomSettings, planned
 from isthmus.studies.study_reading import study_settings
-from isthmus.studies.study_text import TABLES, as_toml, keys, schema, schema_text, shortened, tables, template
-
-PACKAGE = Path(isthmus.__file__).parent
-DOCS = PACKAGE.parents[1] / "docs/study-file.md"
 
 MISTAKEN = """
 seed = -1
@@ -51,52 +32,6 @@ sweep.model.latent_dim = [2, 0]
 sweep.training.learningrate = [1e-3]
 """
 
-STUDY = """
-title = "Bars & <lines>"
-degradations = ["noise:0.2", "mask:0.3"]
-densities = ["normal", "gaussian"]
-
-[data]
-name = "{data}"
-
-[networks.line]
-model.name = "linear"
-training.epochs = 2
-sweep.model.latent_dim = [1, 2, 3]
-
-[networks.again]
-model.name = "linear"
-seed = 1
-training.epochs = 2
-
-[networks.vae]
-model.name = "vae"
-model.latent_dim = 3
-model.architecture = "mlp"
-model.hidden = [16]
-training.epochs = 1
-
-[networks.tuned]
-model.name = "vae"
-model.latent_dim = 3
-model.architecture = "mlp"
-model.hidden = [16]
-start = "vae"
-training.epochs = 1
-training.frozen = "decoder"
-training.noise = 0.2
-
-[networks.clean]
-model.name = "denoiser"
-model.width = 4
-training.epochs = 1
-
-[networks.judge]
-model.name = "classifier"
-model.width = 4
-training.epochs = 2
-"""
-
 
 def settings(networks: dict[str, object], **more: object) -> CustomSettings:
     return study_settings({"data": {"name": "mnist-5k"}, "networks": networks, **more})
@@ -108,7 +43,7 @@ def refused(networks: dict[str, object], **more: object) -> str:
     return str(caught.value)
 
 
-LAB = {"model": {"name": "lab"}}
+LAB, VAE, JUDGE = ({"model": {"name": name}} for name in ("lab", "vae", "classifier"))
 
 
 def test_every_mistake_in_a_file_is_told_at_once(isthmus, tmp_path, monkeypatch):
@@ -152,13 +87,117 @@ def test_every_mistake_in_a_file_is_told_at_once(isthmus, tmp_path, monkeypatch)
         ({"a": LAB | {"training": {"frozen": "decoder"}}}, {}, "networks.a.training.frozen: decoder keeps the decoder"),
         ({"a": LAB | {"sweep": {"model": {"name": ["vae"]}}}}, {}, "sweep.model.name: cannot be swept"),
         ({"a": LAB | {"sweep": {"model": {"width": []}}}}, {}, "sweep.model.width: is an empty list"),
-        ({"a": LAB | {"sweep": {"model": {"width": 8}}}}, {}, "sweep.model.width: input should be a valid list"),
+        ({"a": LAB | {"sweep": {"model": {"width": 8}}}}, {}, "sweep.model.width: input should be a list"),
         ({"a": LAB | {"sweep": {"seed": [1, 1]}}}, {}, "sweep.seed: has a value twice (1, 1)"),
         ({"a": LAB | {"sweep": {"seed": [1]}}, "a-1": LAB}, {}, "two runs would be called a-1; rename a network"),
+        ({"Conv": LAB, "conv": LAB}, {}, "networks: two runs would be called Conv, conv; rename a network"),
+        ({"con": LAB}, {}, "networks.con: is a name that Windows keeps for itself"),
+        ({"../a": LAB}, {}, "networks.../a: is no name for a folder"),
+        ({"conv": LAB, "cnv": {"training": {"epochs": 3}}}, {}, "networks.cnv.model: is missing; did you mean 'conv'?"),
+        ({"a": VAE | {"sweep": {"training": {"frozen": ["decoder"]}}}}, {}, "a.sweep.training.frozen: decoder keeps"),
+        (
+            {"a": JUDGE | {"training": {"frozen": "decoder"}}},
+            {},
+            "training.frozen: a classifier has no decoder to keep",
+        ),
+        (
+            {"a": LAB | {"sweep": {"model": {"latent_dim": [8]}}}},
+            {"analyses": ["code-size"]},
+            "code-size needs 3 sizes",
+        ),
     ],
 )
 def test_what_no_type_tells_is_told_too(networks, more, words):
     assert words in refused(networks, **more)
+
+
+@pytest.mark.parametrize(
+    ("networks", "more", "words"),
+    [
+        ({"a": LAB}, {"degradations": "noise:0.25"}, "degradations: input should be a list (given 'noise:0.25')"),
+        ({"a": LAB}, {"analyses": 3}, "analyses: input should be a list (given 3)"),
+        ({"a": LAB}, {"title": 3}, "title: input should be a text in quotes (given 3)"),
+        ({"a": LAB}, {"fast": "perhaps"}, "fast: input should be true or false (given 'perhaps')"),
+        ({"a": LAB}, {"seed": True}, "seed: input should be a number (given true)"),
+        ({"a": LAB | {"training": {"epochs": 0}}}, {}, "training.epochs: input should be greater than 0 (given 0)"),
+        (
+            {"a": LAB | {"training": {"epochs": 2.5}}},
+            {},
+            "training.epochs: input should be a whole number, got a number",
+        ),
+        ({"a": LAB | {"training": {"epochs": True}}}, {}, "training.epochs: input should be a number (given true)"),
+        ({"a": LAB | {"training": {"noise": float("nan")}}}, {}, "noise: input should be a finite number (given nan)"),
+        (
+            {"a": LAB | {"training": {"epochs": 10**400}}},
+            {},
+            "training.epochs: is too large: whole numbers in TOML are",
+        ),
+        ({"a": LAB | {"meant_for": 2**63}}, {}, "networks.a.meant_for: is too large"),
+        ({"a": LAB | {"sweep": [1]}}, {}, "networks.a.sweep: is no table of settings (given [1])"),
+        ({"a": LAB | {"sweep": {"seed": [0, True]}}}, {}, "sweep.seed.1: input should be a number (given true)"),
+    ],
+)
+def test_a_value_of_another_type_is_told_in_the_words_of_toml(networks, more, words):
+    assert words in refused(networks, **more)
+
+
+def test_truths_may_be_given_where_they_are_meant():
+    swept = LAB | {"sweep": {"model": {"code_relu": [True, False]}}}
+    found = planned(settings({"a": swept}, fast=True), images=100)
+    assert [run.name for run in found] == ["a-true", "a-false"]
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"data": {"seed": 3}}, "data.seed: no such setting in a table; seed stands at the top, before the first"),
+        (
+            {"networks": {"a": LAB | {"epochs": 3}}},
+            "networks.a.epochs: no such setting; did you mean 'training.epochs'?",
+        ),
+        ({"networks": {"a": LAB | {"wdith": 3}}}, "networks.a.wdith: no such setting; did you mean 'model.width'?"),
+        ({"networks": {"a": LAB | {"training": {"latent_dim": 3}}}}, "did you mean 'model.latent_dim'?"),
+        ({"networks": {"a": {"model": {"name": "lab", "epochs": 3}}}}, "did you mean 'training.epochs'?"),
+        ({"networks": {"a": LAB | {"strat": "b"}}}, "networks.a.strat: no such setting; did you mean 'start'?"),
+    ],
+)
+def test_a_key_in_the_wrong_table_is_sent_to_the_right_one(tree, words):
+    whole = {"networks": {"a": LAB}, **tree, "data": {"name": "mnist-5k", **tree.get("data", {})}}
+    with pytest.raises(SettingsError) as caught:
+        study_settings(whole)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("1 setting(s)")
+
+
+def test_mistakes_in_one_network_do_not_hide_those_of_the_others_together():
+    """Two runs of one name, and a broken network beside them: three mistakes, of three sorts, told at once."""
+    networks = {"a": LAB | {"sweep": {"seed": [1]}}, "a-1": LAB, "b": {"model": {"name": "vea"}, "start": "a"}}
+    text = refused(networks, degradations=["blur:0"])
+    for words in ("two runs would be called a-1", "there is no network 'vea'", "degradations.0: 'blur:0'"):
+        assert words in text
+    assert "is swept, so it is several runs" in text
+    assert text.startswith("4 setting(s)")
+
+
+def test_a_sweep_without_end_is_refused_before_it_is_laid_out():
+    lists = {"model": {"latent_dim": [*range(1, 61)], "width": [*range(1, 61)]}, "seed": [*range(60)]}
+    words = f"networks.a.sweep: asks for 216,000 runs; a study takes {MOST_RUNS:,} at most"
+    assert words in refused({"a": LAB | {"sweep": lists}})
+    half = LAB | {"sweep": {"seed": [*range(MOST_RUNS // 2 + 1)]}}
+    assert "networks: ask for 1,002 runs together" in refused({"a": half, "b": half})
+
+
+def test_a_run_has_a_name_that_file_systems_take():
+    long = {"model": {"name": "strong"}, "sweep": {"model": {"hidden": [[1000] * 60, [10]]}}}
+    text = refused({"a": long})
+    assert f"networks.a.sweep: would make a run whose name has 301 characters, and {LONGEST} are the most" in text
+
+
+def test_numbers_that_differ_make_runs_that_differ():
+    rates = [1e-3, 1.0000001e-3, 0.1 + 0.2]
+    found = planned(settings({"a": LAB | {"sweep": {"training": {"learning_rate": rates}}}}), images=100)
+    assert [run.plan.training.learning_rate for run in found] == rates
+    assert [run.name for run in found] == ["a-0.001", "a-0.0010000001", "a-0.30000000000000004"]
 
 
 def test_a_union_is_one_mistake():
@@ -170,9 +209,17 @@ def test_a_union_is_one_mistake():
     [
         (None, "my.toml does not exist; `isthmus study --init my.toml` writes a study file to start from"),
         (b"title = Bars\n", "my.toml is not TOML: Invalid value (at line 1, column 9). Texts stand in quotes"),
-        (b"title = '\xff'\n", "my.toml cannot be read as a study file"),
+        (b"title = '\xff'\n", "my.toml is not UTF-8 text (invalid start byte), as TOML has to be; save it as UTF-8."),
+        ("title = 'x'".encode("utf-16"), "my.toml is not UTF-8 text"),
+        (b"", "networks: is missing; add one, as [networks.conv] with model.name"),
+        (b'[data]\nname = "C:\\Users"\n', r"A path with \ stands in single quotes: 'C:\images'."),
+        (b"[networks.a]\n[networks.a]\n", "Each table and each key stands once: give another name to the second"),
+        (b"a = " + 5000 * b"[" + 5000 * b"]", "my.toml is not a study file: its lists lie too deep in each other."),
+        (b"a" + 5000 * b".a" + b" = 1", "its tables lie too deep in each other; those of a study go 4 deep."),
+        (b"seed = 1" + 5000 * b"0", "my.toml is not TOML: Exceeds the limit (4300 digits)"),
+        (b"seed = 0x1" + 5000 * b"0", "seed: is too large: whole numbers in TOML are below 2 to the power 63"),
         (b"study = 'custum'\n", "study: input should be 'custom' (given 'custum'); did you mean 'custom'?"),
-        (b"networks = 3\n", "data.name: is missing"),
+        (b"networks = 3\n", "data.name: is missing; give a folder of images, or a name from `isthmus data list`"),
     ],
 )
 def test_a_file_that_is_none(isthmus, tmp_path, monkeypatch, content, words):
@@ -182,6 +229,36 @@ def test_a_file_that_is_none(isthmus, tmp_path, monkeypatch, content, words):
     code, out, err = isthmus("study", "my.toml")
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_a_folder_is_no_study_file(isthmus, tmp_path):
+    (tmp_path / "my.toml").mkdir()
+    check_refused(isthmus("study", tmp_path / "my.toml"), "my.toml is a folder; name the study file itself.")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(isthmus, tmp_path):
+    (tmp_path / "my.toml").write_bytes(
+        b"\xef\xbb\xbfseed = 3\r\n[data]\r\nname = 'x'\r\n[networks.a]\r\nmodel.name='lab'"
+    )
+    code, out, err = isthmus("study", tmp_path / "my.toml", "--print-toml")
+    assert code == 0, err
+    assert "seed = 3" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("networks.cnv.training.epochs=3", "networks.cnv.model: is missing; did you mean 'conv'?"),
+        ("networks.conv.training.epoch=3", "networks.conv.training.epoch: no such setting; did you mean 'epochs'?"),
+        ("seed.x=1", "seed: input should be a whole number (given {'x': 1})"),
+        ("data=3", "data: is no table of settings (given 3)"),
+        ("seed=0x" + 60 * "1", "seed: is too large"),
+        ("seed", "--set 'seed' is not KEY=VALUE"),
+    ],
+)
+def test_set_is_held_to_the_same_rules(isthmus, tmp_path, change, words):
+    (tmp_path / "my.toml").write_text("[data]\nname = 'mnist-5k'\n[networks.conv]\nmodel.name = 'lab'\n")
+    check_refused(isthmus("study", tmp_path / "my.toml", "--set", change), words)
 
 
 def test_every_combination_of_a_sweep_is_a_run():
@@ -221,287 +298,11 @@ def test_a_run_stands_after_the_one_it_begins_with():
 def test_analyses_are_all_that_the_networks_allow():
     sweep = {"sweep": {"model": {"latent_dim": [2, 3, 4]}}}
     assert settings({"a": LAB | sweep, "b": {"model": {"name": "classifier"}}}).analyses == ANALYSES
+    tables = {f"c{size}": {"model": {"name": "lab", "latent_dim": size}} for size in (2, 4, 8)}
+    assert settings(tables).analyses == settings({"a": LAB | sweep}).analyses
+    assert "code-size" in settings(tables).analyses
     assert settings({"a": {"model": {"name": "denoiser"}}}).analyses == ("restoration",)
     assert settings({"a": LAB}, analyses=[]).analyses == ()
-
-
-def test_the_file_to_start_from_is_a_study_and_names_every_key():
-    text = template("photos/my 'best'", "x.toml")
-    found = study_settings(tomllib.loads(text))
-    assert found.data.name == "photos/my 'best'"
-    assert found.analyses == ANALYSES
-    assert len(planned(found, images=1000)) == 13
-    for key in keys():
-        assert f"#   {key.path} = {key.default or '(must be given)'}\n" in text
-        assert key.what in text
-
-
-def test_every_key_is_explained_once_and_known():
-    named = [(key.table, key.path) for key in keys()]
-    assert len(named) == len(set(named))
-    for table, kind in TABLES.items():
-        listed = {key.path.rpartition(".")[2] for key in keys() if key.table == table}
-        assert set(kind.model_fields) - listed <= {"data", "networks", "model", "training", "sweep"}
-    assert all(len(key.what) > 10 and key.what.endswith(".") for key in keys())
-
-
-def test_the_schema_in_the_package_is_up_to_date():
-    """If not: isthmus study --schema > src/isthmus/studies/study.schema.json"""
-    assert (PACKAGE / "studies/study.schema.json").read_text(encoding="utf-8") == schema_text()
-
-
-def test_the_schema_describes_every_key():
-    made = schema()
-    for part in (made, *made["$defs"].values()):
-        for name, node in part.get("properties", {}).items():
-            assert node.get("description"), name
-
-
-def test_the_schema_takes_what_is_right_and_refuses_what_is_not():
-    made = schema()
-    validator = pytest.importorskip("jsonschema").Draft202012Validator(made)
-    validator.validate(tomllib.loads(template()))
-    wrong = [error.json_path for error in validator.iter_errors(tomllib.loads(MISTAKEN))]
-    assert len(wrong) >= 5
-
-
-def test_the_documentation_lists_every_key():
-    """If not: replace what follows <!-- keys --> with the output of isthmus.studies.study_text.tables()."""
-    assert DOCS.read_text(encoding="utf-8").partition("<!-- keys -->\n\n")[2] == tables()
-
-
-@pytest.mark.parametrize("kind", [DigitsSettings, SignsSettings])
-def test_a_built_in_study_survives_its_own_toml(kind):
-    shape = (1, 32, 32) if kind is DigitsSettings else (1, 64, 64)
-    found = in_file_terms(kind(data=DataSettings(name="x", height=shape[1], width=shape[2]), seed=7), shape)
-    assert study_settings(tomllib.loads(as_toml(shortened(found)))) == found
-
-
-def test_the_study_of_signs_trains_what_its_toml_says(parts):
-    """Every plan of the study, by what it is and not by its name, is one of the file, and the other way round."""
-    study = SimpleNamespace(settings=SignsSettings(data=DataSettings(name="x"), seed=4, fast=True))
-    plans = signs._plans(study, parts)
-    found = planned(in_file_terms(study.settings, parts.train.shape), images=len(parts.train))
-    assert sorted(map(repr, plans.values())) == sorted(repr(run.plan) for run in found)
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, float | None]]:
-    """A finished study of one's own: its file, its folder and its figures."""
-    place = tmp_path_factory.mktemp("own")
-    file = place / "my.toml"
-    file.write_text(STUDY.format(data=toy(place / "bars.npz", count=90)))
-    _, summary = run_study(str(file), None, place / "out", workers=1)
-    return file, place / "out", summary["figures"]
-
-
-def test_a_study_of_ones_own_has_all_that_a_study_has(labelled):
-    _, folder, figures = labelled
-    names = {path.name for path in folder.iterdir()} - {".lock"}
-    files = {"study.toml", "env.json", "status.json", "log.txt", "summary.json", "report.html"}
-    assert names == files | {"figures", "runs"}
-    runs = {"line-1", "line-2", "line-3", "again", "vae", "tuned", "clean", "judge"}
-    assert {path.name for path in (folder / "runs").iterdir()} == runs
-    assert json.loads((folder / "status.json").read_text())["state"] == "finished"
-    assert figures == json.loads((folder / "summary.json").read_text())["figures"]
-    page = (folder / "report.html").read_text()
-    assert "Bars &amp; &lt;lines&gt;" in page
-    for title in ("Reconstruction", "Codes", "Neighbours", "Accuracy", "Restoration", "Generation", "Code size"):
-        assert f"</span>{title}</a></h2>" in page
-
-
-def test_the_figures_of_a_study_of_ones_own(labelled):
-    figures = labelled[2]
-    for name in (
-        "reconstruction.line-2.test_mse",
-        "reconstruction.vae.pca_mse",
-        "codes.vae.active_units",
-        "neighbours.pixels.1nn_mean",
-        "accuracy.test",
-        "restoration.noise:0.2.as-damaged.psnr",
-        "restoration.noise:0.2.clean.class_kept",
-        "restoration.mask:0.3.vae.MAP.psnr",
-        "generation.vae.normal.frechet",
-        "generation.line-3.gaussian.heldout_nats",
-        "code-size.line.spread",
-        "code-size.line.test_mse.3",
-        "code-size.line.1nn_mean.1",
-        "code-size.real_floor",
-        "study.seconds",
-    ):
-        assert figures[name] is not None, name
-    assert "generation.line-3.normal.frechet" not in figures
-    assert figures["code-size.line.pca_mse.2"] == figures["reconstruction.again.pca_mse"]
-    pair = [figures[f"reconstruction.{name}.test_mse"] for name in ("line-2", "again")]
-    assert figures["code-size.line.test_mse.2"] == pytest.approx(np.mean(pair))
-    assert figures["code-size.line.test_mse.3"] == pytest.approx(figures["reconstruction.line-3.test_mse"], rel=1e-6)
-    errors = [figures[f"code-size.line.pca_mse.{size}"] for size in (1, 2, 3)]
-    assert errors == sorted(errors, reverse=True)
-
-
-def test_a_network_that_starts_from_another_keeps_its_decoder(labelled):
-    folder = labelled[1]
-    weights = [Run(folder / "runs" / name).network().decoder for name in ("vae", "tuned")]
-    for first, second in zip(*(part.state_dict().values() for part in weights), strict=True):
-        assert torch.equal(first, second)
-
-
-def test_its_resolved_settings_are_a_study_file_too(labelled, tmp_path):
-    file, folder, _ = labelled
-    before = study_settings(tomllib.loads(file.read_text()))
-    assert study_settings(tomllib.loads((folder / "study.toml").read_text())) == before
-
-
-def test_a_study_of_ones_own_is_resumed_or_refused(labelled, isthmus):
-    file, folder, _ = labelled
-    code, out, err = isthmus("study", file, "--out", folder)
-    assert (code, out) == (2, "")
-    assert "exists already; add --resume to go on" in err
-    code, out, err = isthmus("study", file, "--out", folder, "--resume")
-    assert (code, out) == (0, f"report: {folder / 'report.html'}\n")
-    assert "finished before, nothing to do" in err
-    code, _, err = isthmus("study", file, "--out", folder, "--resume", "--set", "networks.vae.training.epochs=2")
-    assert code == 2
-    assert "was begun with other settings (networks.vae.training.epochs was 1, now 2)" in err
-
-
-def test_without_labels_what_needs_them_is_left_out_and_said(isthmus, tmp_path):
-    data = toy(tmp_path / "plain.npz", labels=False)
-    (tmp_path / "my.toml").write_text(STUDY.format(data=data))
-    asked = ["reconstruction", "codes", "neighbours", "accuracy", "generation", "code-size"]
-    brief = ("--set", f"analyses={asked}", "--json")
-    code, out, err = isthmus("study", tmp_path / "my.toml", "--out", tmp_path / "out", "--workers", "1", *brief)
-    assert code == 0, err
-    said = "Left out, since the images have no labels: the classifier judge, neighbours, accuracy."
-    assert said in err
-    page = (tmp_path / "out/report.html").read_text()
-    assert said in page
-    assert "How near drawn images come to real ones is left out, since the images have no labels." in page
-    figures = json.loads(out)["figures"]
-    assert not [name for name in figures if name.startswith(("neighbours", "accuracy")) or "1nn" in name]
-    assert not [name for name in figures if "frechet" in name or "class_kept" in name or "silhouette" in name]
-    assert figures["code-size.line.test_mse.3"] > 0
-    assert not (tmp_path / "out/runs/judge").exists()
-
-
-def test_classifiers_alone_need_labels():
-    images = ImageSet.from_arrays(np.zeros((20, 16, 16), np.uint8))
-    with pytest.raises(InputError, match="the images have no labels, and the study has classifiers alone"):
-        check_custom(settings({"a": {"model": {"name": "classifier"}}}), images)
-    alike = ImageSet.from_arrays(np.zeros((20, 16, 16), np.uint8), np.zeros(20, int))
-    runs, said = trainable(settings({"a": {"model": {"name": "classifier"}}, "b": LAB}), alike, training_images=14)
-    assert [run.name for run in runs] == ["b"]
-    assert said == ("Left out, since the images are all of one class: the classifier a, neighbours, accuracy.",)
-
-
-def test_what_does_not_fit_the_images_is_refused_before_a_folder_is_made():
-    images = ImageSet.from_arrays(np.zeros((20, 16, 16), np.uint8))
-    halved = {"model": {"name": "lab", "halvings": 7}}
-    with pytest.raises(InputError, match=r"networks\.a: "):
-        check_custom(settings({"a": halved}), images)
-    with pytest.raises(InputError, match=r"degradations\.0: Blocks need a side from 2 to 16 pixels"):
-        check_custom(settings({"a": LAB}, degradations=["lowres:20"]), images)
-    other = {"model": {"name": "lab", "width": 8}, "start": "a"}
-    with pytest.raises(InputError, match=r"networks\.b\.start: a has other layers than b"):
-        check_custom(settings({"a": LAB, "b": other}), images)
-
-
-def test_a_run_that_diverges_is_a_result(isthmus, tmp_path):
-    data = toy(tmp_path / "bars.npz")
-    (tmp_path / "my.toml").write_text(
-        f"[data]\nname = '{data}'\n[networks.line]\nmodel.name = 'linear'\ntraining.epochs = 1\n"
-        "sweep.training.learning_rate = [1e-3, 1e30]\n"
-    )
-    command = ("study", tmp_path / "my.toml", "--workers", "1", "--out")
-    code, _, err = isthmus(*command, tmp_path / "out")
-    assert code == 0, err
-    page = (tmp_path / "out/report.html").read_text()
-    assert "line-1e+30 is left out: it diverged at step" in page
-    assert "diverged at step" in page
-    only = ("--set", "networks.line.sweep.training.learning_rate=[1e30]")
-    code, _, err = isthmus(*command, tmp_path / "none", *only)
-    assert code == 1
-    assert "Every training diverged (line-1e+30 at step" in err
-    assert "give a smaller training.learning_rate" in err
-
-
-def test_jobs_side_by_side_end_when_the_last_does():
-    assert side_by_side([1.0, 1.0, 1.0], 1) == 3.0
-    assert side_by_side([1.0, 1.0, 1.0], 2) == 2.0
-    assert side_by_side([5.0, 1.0, 1.0], 3) == 5.0
-    assert side_by_side([], 2) == 0.0
-
-
-def test_an_estimate_counts_updates_and_is_proportional_to_epochs(parts):
-    networks = {"a": {**LAB, "training": {"epochs": 1}}, "b": {**LAB, "training": {"epochs": 10}}}
-    networks["c"] = {**LAB, "start": "a", "training": {"epochs": 2, "batch_size": 32}}
-    runs = planned(settings(networks), images=len(parts.train))
-    found = estimate(runs, parts, workers=1)
-    one, ten, after = found.runs
-    assert (one.updates, ten.updates, after.updates) == (7, 70, 28)  # 420 images in batches of 64, or 32 without a rest
-    assert ten.seconds == pytest.approx(10 * one.seconds)
-    assert found.seconds == pytest.approx(one.seconds + ten.seconds + after.seconds)
-    assert one.parameters == ten.parameters > 0
-
-
-def test_a_dry_run_says_what_would_be_trained_and_writes_nothing(labelled, isthmus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = isthmus("study", labelled[0], "--dry-run", "--workers", "1")
-    assert code == 0
-    lines = out.splitlines()
-    assert lines[0] == "bars: 62 / 14 / 14 images to train, validate, test"
-    assert lines[2].split() == ["run", "network", "parameters", "epochs", "updates", "about"]
-    assert lines[3].split()[:5] == ["line-1", "linear", "769", "2", "2"]
-    assert lines[-1].startswith("8 trainings: about ")
-    assert "This is an estimate" in lines[-1]
-    code, out, _ = isthmus("study", labelled[0], "--dry-run", "--json")
-    found = json.loads(out)
-    assert [run["run"] for run in found["runs"]][-1] == "tuned"
-    assert found["seconds"] > 0
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_dry_run_of_a_built_in_study(data):
-    outlook = foresee(Request("digits", str(data), ["data.height=16", "data.width=16"], fast=True), workers=1)
-    names = [each.run for each in outlook.estimates.runs]
-    assert {"classifier", "lab", "strong", "vae2", "vae2-sum", "vae2-mean", "vae16", "vae16-noisy"} <= set(names)
-    assert names.index("vae2") > names.index("vae2-sum")
-
-
-def test_the_command_line_writes_prints_and_refuses(isthmus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, out, _ = isthmus("study", "--init")
-    assert (code, out.split()[0]) == (0, "study.toml")
-    assert study_settings(tomllib.loads((tmp_path / "study.toml").read_text())).data.name == "mnist-5k"
-    code, _, err = isthmus("study", "--init")
-    assert code == 2
-    assert "study.toml exists already; add --overwrite to replace it, or name another file" in err
-    code, *_ = isthmus("study", "--init", "my.toml", "--data", "photos/")
-    assert code == 0
-    assert tomllib.loads((tmp_path / "my.toml").read_text())["data"]["name"] == "photos/"
-    code, out, _ = isthmus("study", "--schema")
-    assert json.loads(out) == schema()
-    code, out, _ = isthmus("study", "digits", "--print-toml", "--seed", "3")
-    assert tomllib.loads(out)["seed"] == 3
-    code, out, _ = isthmus("study", "study.toml", "--print-toml", "--set", "networks.vae.model.latent_dim=7")
-    assert tomllib.loads(out)["networks"]["vae"]["model"]["latent_dim"] == 7
-    for command, words in (
-        (("--init", "digits"), "--init writes a TOML file, and digits does not end in .toml"),
-        (("--init", "--schema"), "--init and --schema are different things to do: give one of them"),
-        (("digits", "--schema"), "--schema is the same for every study file; leave out digits"),
-        ((), "Name a study: digits, signs, or a file"),
-        (("my.tmol",), "There is no study 'my.tmol'"),
-    ):
-        code, _, err = isthmus("study", *command)
-        assert (code, words in err) == (2, True), err
-
-
-def test_a_built_in_study_can_be_run_from_a_file(tmp_path):
-    (tmp_path / "d.toml").write_text("study = 'digits'\nnoise = 0.5\nseed = 3\n[data]\nname = 'mnist'\n")
-    kind, own = _kind(str(tmp_path / "d.toml"))
-    assert kind is STUDIES["digits"]
-    found = _settings(kind, own, Request("d.toml", seed=4), None)
-    assert found == DigitsSettings(data=DataSettings(name="mnist", height=32, width=32), noise=0.5, seed=4)
 
 
 def test_models_of_the_settings_are_those_of_the_catalogue():

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from isthmus.report.studies import Outlook
 
 
+GO_WITH = {  # what may be given beside each option that does one thing and stops
+    "init": {"name", "data", "overwrite"},
+    "schema": set[str](),
+    "print_toml": {"name", "data", "changes", "seed", "fast", "skip_bad"},
+}
+
+
 def study(
+    context: typer.Context,
     name: Annotated[
         str | None,
         typer.Argument(metavar="NAME|FILE", help="digits, signs, or a study file (TOML).", show_default=False),
@@ -90,8 +98,11 @@ def study(
     given = [option for option, wanted in asked.items() if wanted]
     if len(given) > 1:
         raise InputError(f"{' and '.join(given)} are different things to do: give one of them.")
+    _check_alone(context)
     if schema:
-        _print_schema(name)
+        from isthmus.studies.study_text import schema_text
+
+        typer.echo(schema_text(), nl=False)
         return
     if init:
         typer.echo(_write_template(Path(name or "study.toml"), data, overwrite=overwrite))
@@ -99,6 +110,7 @@ def study(
     if name is None:
         raise InputError("Name a study: digits, signs, or a file; `isthmus study --init` writes one to start from.")
     from isthmus.cli.console import Console
+    from isthmus.cli.reading import reading
     from isthmus.report.studies import Request, foresee, run_study, study_toml
 
     request = Request(name, data, changes, seed, fast, skip_bad)
@@ -106,26 +118,27 @@ def study(
         typer.echo(study_toml(request), nl=False)
         return
     options.prepare_process()
+    console = Console(quiet=quiet, progress=not no_progress)
     if dry_run:
-        console = Console(quiet=quiet, progress=not no_progress)
         outlook = foresee(request, device=options.choose_device(device), workers=workers, reporter=console)
         typer.echo(json.dumps(_facts(outlook)) if as_json else draw(outlook))
         return
-    report, summary = run_study(
-        name,
-        data,
-        out or Path("studies") / Path(name).stem,
-        changes=changes,
-        seed=seed,
-        fast=fast,
-        device=options.choose_device(device),
-        workers=workers,
-        prepare=options.prepare_process,
-        skip_bad=skip_bad,
-        resume=resume,
-        overwrite=overwrite,
-        reporter=Console(quiet=quiet, progress=not no_progress),
-    )
+    with reading(console):
+        report, summary = run_study(
+            name,
+            data,
+            out or Path("studies") / Path(name).stem,
+            changes=changes,
+            seed=seed,
+            fast=fast,
+            device=options.choose_device(device),
+            workers=workers,
+            prepare=options.prepare_process,
+            skip_bad=skip_bad,
+            resume=resume,
+            overwrite=overwrite,
+            reporter=console,
+        )
     typer.echo(json.dumps(summary) if as_json else f"report: {report}")
 
 
@@ -173,13 +186,19 @@ def _facts(outlook: Outlook) -> dict[str, object]:
     return {"runs": runs, "seconds": estimates.seconds, "workers": estimates.workers, "notes": list(outlook.notes)}
 
 
-def _print_schema(name: str | None) -> None:
+def _check_alone(context: typer.Context) -> None:
+    """Raises: InputError for what is given beside an option that has no use for it."""
     from isthmus.errors import InputError
-    from isthmus.studies.study_text import schema_text
 
-    if name is not None:
-        raise InputError(f"--schema is the same for every study file; leave out {name}.")
-    typer.echo(schema_text(), nl=False)
+    options = {str(option.name): option for option in context.command.params}
+    given = [name for name in options if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    for action, allowed in GO_WITH.items():
+        if not context.params[action]:
+            continue
+        others = [name for name in given if name not in {action, "quiet", "no_progress", *allowed}]
+        if others:
+            called = [str(context.params[name]) if name == "name" else options[name].opts[0] for name in others]
+            raise InputError(f"{options[action].opts[0]} has no use for {', '.join(called)}; leave that out.")
 
 
 def _write_template(path: Path, data: str | None, *, overwrite: bool) -> str:
@@ -193,7 +212,13 @@ def _write_template(path: Path, data: str | None, *, overwrite: bool) -> str:
             f"--init writes a TOML file, and {path} does not end in .toml: call it {path}.toml. To start from a "
             f"built-in study, `isthmus study digits --print-toml > my.toml`."
         )
+    if path.is_dir():
+        raise RunExistsError(f"{path} is a folder; name a file to write.")
     if path.exists() and not overwrite:
         raise RunExistsError(f"{path} exists already; add --overwrite to replace it, or name another file.")
-    write_bytes(path, template(data or "mnist-5k", str(path)).encode())
+    try:
+        content = template(data or "mnist-5k", str(path)).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"The path {data or str(path)!r} is not UTF-8, which TOML needs; rename it.") from error
+    write_bytes(path, content)
     return f"{path} is a study to change as you like; `isthmus study {path} --dry-run` says what it would train."

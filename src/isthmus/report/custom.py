@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from isthmus.figures import curves
+from isthmus.figures.labels import short_names
 from isthmus.figures.style import Panel
 from isthmus.report import custom_sections
-from isthmus.report.custom_sections import chosen_of
+from isthmus.report.custom_sections import LONGEST, chosen_of
 from isthmus.report.custom_sizes import code_size_section
 from isthmus.report.digits import duration
 from isthmus.report.page import Page, Section, Table
@@ -18,7 +19,6 @@ from isthmus.studies import findings_custom as findings
 from isthmus.studies.custom import CustomResult
 from isthmus.studies.study import Study
 from isthmus.studies.study_file import Analysis, CustomSettings
-from isthmus.training.job import Trained
 
 LEARNT = 12  # networks with learning curves
 
@@ -87,7 +87,8 @@ def _runs_table(result: CustomResult) -> Table:
     for run in result.planned:
         trained = result.runs.get(run.name)
         if trained is None:
-            done = ["", f"{run.plan.training.epochs}", f"diverged at step {result.diverged.get(run.name, 0)}", ""]
+            word = "diverged" if result.untrained[run.name].startswith("diverged") else "not trained"
+            done = ["", f"{run.plan.training.epochs}", word, ""]
         else:
             kept = f"{trained.best_epoch}"
             done = [f"{trained.parameters:,}", f"{len(trained.epochs)}", kept, duration(trained.seconds)]
@@ -107,29 +108,31 @@ def _text(value: Any) -> str:
 def _training(result: CustomResult) -> Section:
     """Learning curves, of some of the runs where there are many."""
     chosen = chosen_of(list(result.runs), LEARNT)
-    panels = [_learning(name, result.runs[name], result) for name in chosen]
+    brief = short_names(chosen, LONGEST)
+    panels = [_learning(name, brief[i], result) for i, name in enumerate(chosen)]
     still = [name for name, run in result.runs.items() if run.best_epoch == len(run.epochs)]
     found = [
         f"{len(still)} of {len(result.runs)} runs were best at their last epoch: more epochs may help these."
         if still
-        else "Every run was best before its last epoch: more epochs would not help."
+        else "Every run was best before its last epoch: more epochs alone would hardly help."
     ]
     if len(chosen) < len(result.runs):
         found.append(f"Shown are {len(chosen)} of the {len(result.runs)} runs; runs/ holds the history of each.")
     return Section("", "Training", "How did the networks learn?", found, panels)
 
 
-def _learning(name: str, run: Trained, result: CustomResult) -> Panel:
+def _learning(name: str, title: str, result: CustomResult) -> Panel:
+    run = result.runs[name]
     epochs, best = run.epochs, run.best_epoch
     if "validation_accuracy" in epochs[0]:
-        return curves.accuracy_curves(f"training-{name}", name, epochs, best=best)
+        return curves.accuracy_curves(f"training-{name}", title, epochs, best=best)
     if "validation_kl" in epochs[0]:
-        return curves.bound_curves(f"training-{name}", name, epochs, best=best)
+        return curves.bound_curves(f"training-{name}", title, epochs, best=best)
     size = getattr(run.network, "latent_dim", None)
     optimum = None if size is None else result.bench.optimum(size)
     least = epochs[best - 1]["validation_loss"]
     level = (f"best, {least:.3g}", least) if optimum is None else (f"{result.bench.pca_name} (test)", optimum)
-    return curves.loss_curves(f"training-{name}", name, epochs, best=best, level=level)
+    return curves.loss_curves(f"training-{name}", title, epochs, best=best, level=level)
 
 
 _SECTIONS: dict[Analysis, Callable[[CustomResult], Section]] = {

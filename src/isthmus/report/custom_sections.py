@@ -6,20 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.figures import codes, curves, images, spatial
+from isthmus.figures.labels import fit_legend, short_classes, short_names
 from isthmus.figures.style import BLUE, ORANGE, PURPLE, RED, Panel
 from isthmus.networks.apply import to_float
 from isthmus.report.page import Section, Table
 from isthmus.studies import findings_custom as findings
 from isthmus.studies.custom import CustomResult
 from isthmus.studies.findings import percent, times
+from isthmus.studies.findings_sizes import distance
 from isthmus.studies.redrawn import SEEN, Restored
 
 MOST = 6  # networks with pictures of their own; the tables name all
 ON_SHEET = 16  # drawn images of each density
+LONGEST = 18  # letters of a network's name in a picture
 NEAREST = 8  # drawn images shown beside the nearest training image
 
 
@@ -28,9 +30,10 @@ def reconstruction_section(result: CustomResult) -> Section:
     found = result.reconstruction
     assert found is not None
     chosen = chosen_of(sorted(found.rebuilt, key=lambda name: (found.rebuilt[name].size, found.rebuilt[name].test)))
-    rows_ = {"original": found.originals} | {name: found.rebuilt[name].examples for name in chosen}
+    brief = dict(zip(chosen, short_names(chosen, LONGEST), strict=True))
+    rows_ = {"original": found.originals} | {brief[name]: found.rebuilt[name].examples for name in chosen}
     rows_ |= {f"PCA {size}": pictures for size, pictures in found.by_pca.items()}
-    panels = [images.rows("reconstruction-examples", "test images and what is kept", result.bench.columns, rows_)]
+    panels = [images.rows("reconstruction-examples", "test images and what is kept", _columns(result), rows_)]
     judged = result.bench.judge is not None
     head = ["network", "numbers", "training error", "test error", f"{result.bench.pca_name}, test", "error / PCA's"]
     head += ["PSNR (dB)", *(["class kept"] if judged else [])]
@@ -54,15 +57,20 @@ def codes_section(result: CustomResult) -> Section:
     """Where the test images lie in each code."""
     found = result.codes
     assert found is not None
-    labels, classes = result.parts.test.labels, result.data.classes
-    panels, scenes = [], []
-    for name in chosen_of(list(found)):
+    labels, classes = result.parts.test.labels, short_classes(result.data.classes)
+    panels, scenes, chosen = [], [], chosen_of(list(found))
+    for name, brief in zip(chosen, short_names(chosen, LONGEST), strict=True):
         code = found[name]
         if code.view is None:
-            panels.append(codes.marginals(f"codes-{name}", f"the code of {name}, and N(0, 1)", code.codes))
+            panel = codes.marginals(f"codes-{name}", f"the code of {brief}, and N(0, 1)", code.codes)
+            panel.figure.axes[-1].set_xlabel("the code of each test image")
+            panels.append(panel)
             continue
         wide = code.codes.shape[1] > 2
-        panel = codes.scatter(f"codes-{name}", f"codes of {name}", code.view, labels, classes)
+        panel = codes.scatter(f"codes-{name}", f"codes of {brief}", code.view, labels, classes)
+        if labels is not None:
+            fit_legend(panel.figure)
+        panel.figure.axes[0].locator_params(axis="x", nbins=6)
         if wide:
             for axis, which in ((panel.figure.axes[0].xaxis, "widest"), (panel.figure.axes[0].yaxis, "second widest")):
                 axis.set_label_text(f"along the {which} direction of the codes")
@@ -97,25 +105,28 @@ def neighbours_section(result: CustomResult) -> Section:
     assert found is not None
     ranked = sorted(found.by_run, key=lambda name: found.by_run[name].mean, reverse=True)
     inks = (BLUE, ORANGE, PURPLE, RED)
-    series = {name: (found.by_run[name].per_class, ink) for name, ink in zip(ranked, inks, strict=False)}
+    brief, named = short_names(ranked[: len(inks)], LONGEST), short_classes(classes)
+    series = {
+        brief[i]: (found.by_run[name].per_class, ink) for i, (name, ink) in enumerate(zip(ranked, inks, strict=False))
+    }
+    level = ("chance", result.bench.chance)
     panels = [
-        curves.by_class(
-            "neighbours-classes", "1-nearest neighbour", classes, series, level=("chance", result.bench.chance)
-        ),
+        curves.by_class("neighbours-classes", "1-nearest neighbour", named, series, level=level),
         codes.class_table(
             "neighbours-confusion",
-            f"neighbours in the code of {ranked[0]} (counts)",
+            f"neighbours in the code of {brief[0]} (counts)",
             found.by_run[ranked[0]].confusion,
-            classes,
+            named,
             rows="true class",
             columns="class of the nearest neighbour",
         ),
     ]
-    rows = [[name, *_shares(each.per_class), percent(each.mean)] for name, each in found.by_run.items()]
-    rows.append(["pixels", *[""] * len(classes), percent(found.pixels)])
-    rows.append(["chance", *[""] * len(classes), percent(result.bench.chance)])
+    fit_legend(panels[0].figure)
+    rows = [[name, *_shares([each.mean, *each.per_class])] for name, each in found.by_run.items()]
+    for name, mean in (("pixels", found.pixels), ("chance", result.bench.chance)):
+        rows.append([name, *_shares([mean]), *[""] * len(classes)])
     notes = ["References: codes of the training images; queries: codes of the test images. Mean: over classes."]
-    table = Table("Accuracy of the nearest neighbour (%)", ["", *classes, "mean"], rows, notes)
+    table = Table("Accuracy of the nearest neighbour (%)", ["", "mean", *classes], rows, notes)
     asked = "Name each new image by its nearest neighbour in the code: how much of the class does the code keep?"
     return Section("", "Neighbours", asked, findings.neighbours(result), panels, [table])
 
@@ -124,15 +135,16 @@ def accuracy_section(result: CustomResult) -> Section:
     """The best classifier on the test images."""
     found, classes = result.accuracy, result.data.classes
     assert found is not None
-    run = result.runs[found.chosen]
+    run, named = result.runs[found.chosen], short_classes(classes)
+    (brief,) = short_names([found.chosen], LONGEST)
     panels = [
-        curves.accuracy_curves("accuracy-curves", found.chosen, run.epochs, best=run.best_epoch),
-        curves.by_class("accuracy-classes", "test accuracy", classes, {found.chosen: (found.per_class, BLUE)}),
+        curves.accuracy_curves("accuracy-curves", brief, run.epochs, best=run.best_epoch),
+        curves.by_class("accuracy-classes", "test accuracy", named, {brief: (found.per_class, BLUE)}),
         codes.class_table(
             "accuracy-confusion",
-            f"test images read by {found.chosen} (counts)",
+            f"test images read by {brief} (counts)",
             found.counts,
-            classes,
+            named,
             rows="true class",
             columns="read as",
         ),
@@ -141,11 +153,12 @@ def accuracy_section(result: CustomResult) -> Section:
         true = result.parts.test.labels
         assert true is not None
         labels = [
-            f"{classes[true[at]]} as {classes[read]}, {percent(float(sure), 0)}"
+            f"{named[true[at]]} as {named[read]}, {percent(float(sure), 0)}"
             for at, read, sure in zip(found.wrong, found.read, found.sure, strict=True)
         ]
         pictures = result.bench.clean[found.wrong]
-        panels.append(images.gallery("accuracy-wrong", "read wrong, the surest first", pictures, labels))
+        across = max(2, min(5, int(80 / max(map(len, labels)))))
+        panels.append(images.gallery("accuracy-wrong", "read wrong, the surest first", pictures, labels, across=across))
     rows = [
         [
             name,
@@ -172,9 +185,12 @@ def restoration_section(result: CustomResult) -> Section:
     methods = list(dict.fromkeys(name for each in found.values() for name in each))
     for i, (text, by) in enumerate(found.items()):
         best = sorted((n for n in by if n != SEEN), key=lambda name: by[name].quality.psnr, reverse=True)
-        pictures: dict[str, Tensor] = {SEEN: by[SEEN].examples} | {name: by[name].examples for name in best[:MOST]}
+        pictures: dict[str, Tensor] = {SEEN: by[SEEN].examples}
+        called = [findings.NAMES.get(name, name) for name in best[:MOST]]
+        brief = short_names(called, LONGEST)
+        pictures |= {brief[i]: by[name].examples for i, name in enumerate(best[:MOST])}
         pictures["clean"] = result.bench.clean[result.bench.shown]
-        panels.append(images.rows(f"restoration-{i + 1}", f"{text}, restored", result.bench.columns, pictures))
+        panels.append(images.rows(f"restoration-{i + 1}", f"{text}, restored", _columns(result), pictures))
     for r, name in enumerate(methods):
         cells = []
         for c, by in enumerate(found.values()):
@@ -185,8 +201,9 @@ def restoration_section(result: CustomResult) -> Section:
     judged = result.bench.judge is not None
     notes = [
         f"PSNR in decibels, SSIM{', and the share of images whose class the judge finds' if judged else ''}: means "
-        f"over all test images. Under its name, a network with a code restores through its bottleneck; MAP searches "
-        f"the code of a VAE that explains what is seen. Non-local means and total variation, which learn nothing, take "
+        f"over all test images. As damaged: missing pixels are filled from those near them, and blocks enlarged. Under "
+        f"its name, a network with a code restores through its bottleneck; MAP searches the code of a VAE that "
+        f"explains what is seen. Non-local means and total variation, which learn nothing, take "
         f"noise alone."
     ]
     asked = "Restore damaged images with every network, most of which never saw damage in training."
@@ -206,10 +223,11 @@ def generation_section(result: CustomResult) -> Section:
     found = result.generation
     assert found is not None
     panels: list[Panel] = []
-    for name in chosen_of([name for name, by in found.drawn.items() if by]):
+    chosen = chosen_of([name for name, by in found.drawn.items() if by])
+    for name, brief in zip(chosen, short_names(chosen, LONGEST), strict=True):
         by = found.drawn[name]
         sheets = {_with_distance(kind, each.frechet): each.images[:ON_SHEET] for kind, each in by.items()}
-        panels.append(images.sheet(f"generation-{name}", f"drawn from the codes of {name}", sheets))
+        panels.append(images.sheet(f"generation-{name}", f"drawn from the codes of {brief}", sheets))
     drawn = [(name, kind, each) for name, by in found.drawn.items() for kind, each in by.items()]
     rated = [entry for entry in drawn if entry[2].frechet is not None] or drawn
     if rated:
@@ -218,26 +236,35 @@ def generation_section(result: CustomResult) -> Section:
         nearest = to_float(torch.from_numpy(result.parts.train.images[at]))
         beside = {"drawn": each.images[: len(at)], "nearest": nearest}
         columns = [str(i + 1) for i in range(len(at))]
-        panels.append(images.rows("generation-nearest", f"{kind}, {name}: nearest training images", columns, beside))
+        title = f"{kind}, {short_names([name], LONGEST)[0]}: nearest training images"
+        panels.append(images.rows("generation-nearest", title, columns, beside))
     head = [
         "network",
         "density",
         "Fréchet distance",
         "log p of new codes (nats)",
         "nearer to a training image than usual",
+        "of reconstructions",
     ]
     rows = [
-        [name, kind, "" if e.frechet is None else f"{e.frechet:.1f}", _nats(e.heldout_nats), percent(e.copied, 0)]
+        [
+            name,
+            kind,
+            "" if e.frechet is None else distance(e.frechet),
+            _nats(e.heldout_nats),
+            percent(e.copied, 0),
+            percent(e.copied_floor, 0),
+        ]
         for name, kind, e in drawn
     ]
-    rows += [[name, kind, "refused", "", ""] for name, why in found.refused.items() for kind in why]
+    rows += [[name, kind, "refused", "", "", ""] for name, why in found.refused.items() for kind in why]
     if found.floor is not None:
-        rows.append(["real against real", "", f"{found.floor:.1f}", "", "50\u00a0%"])
+        rows.append(["real against real", "", distance(found.floor), "", "50\u00a0%", ""])
     notes = [
         f"Of runs that differ in the seed alone, the first. {found.count} images in each sample. "
         f"Fréchet distance in the features of the judge: it compares within this "
-        f"study alone. Nats compare among codes of one network. The last column is the share of drawn images whose "
-        f"nearest training image is nearer than that of half of the real new images."
+        f"study alone. Nats compare among codes of one network. The last columns: shares of drawn images, and of "
+        f"reconstructions of new ones, whose nearest training image is nearer than that of half of the real new images."
     ]
     asked = "Draw codes from densities fitted to them, and decode: how good are the images, and are they copies?"
     return Section(
@@ -245,8 +272,12 @@ def generation_section(result: CustomResult) -> Section:
     )
 
 
-def _with_distance(kind: str, distance: float | None) -> str:
-    return kind if distance is None else f"{kind} (Fréchet {distance:.1f})"
+def _columns(result: CustomResult) -> list[str]:
+    return short_classes(result.bench.columns)
+
+
+def _with_distance(kind: str, value: float | None) -> str:
+    return kind if value is None else f"{kind} (Fréchet {distance(value)})"
 
 
 def _nats(value: float) -> str:
@@ -264,5 +295,5 @@ def chosen_of(names: Sequence[str], most: int = MOST) -> list[str]:
     return [names[int(i)] for i in np.linspace(0, len(names) - 1, most).round()]
 
 
-def _shares(shares: NDArray[np.float64]) -> list[str]:
+def _shares(shares: Sequence[float]) -> list[str]:
     return ["" if np.isnan(share) else f"{100 * share:.1f}" for share in shares]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from isthmus.figures.labels import short_names
 from isthmus.figures.sizes import against_size
 from isthmus.figures.style import Panel
 from isthmus.report.page import Section, Table
-from isthmus.studies import findings_custom as findings
 from isthmus.studies.code_size import AtSize, CodeSizes, Curve
 from isthmus.studies.custom import CustomResult
 from isthmus.studies.findings import percent, times
+from isthmus.studies.findings_sizes import code_size, distance
 
 
 def code_size_section(result: CustomResult) -> Section:
@@ -20,12 +21,13 @@ def code_size_section(result: CustomResult) -> Section:
     asked = "How many numbers are enough? Error, neighbours and drawn images against the size of the code."
     tables = [_table(result, name, curve) for name, curve in found.curves.items()]
     panels = _panels(result, found) if found.curves else []
-    return Section("", "Code size", asked, findings.code_size(result), panels, tables)
+    return Section("", "Code size", asked, code_size(result), panels, tables)
 
 
 def _panels(result: CustomResult, found: CodeSizes) -> list[Panel]:
-    elbows = [curve.elbow.size for curve in found.curves.values() if curve.elbow.size is not None]
-    sizes = sorted({size for curve in found.curves.values() for size in curve.sizes})
+    curves = dict(zip(short_names(list(found.curves), 30), found.curves.values(), strict=True))
+    elbows = [curve.elbow.size for curve in curves.values() if curve.elbow.size is not None]
+    sizes = sorted({size for curve in curves.values() for size in curve.sizes})
     pca = {size: result.bench.optimum(size) for size in range(sizes[0], sizes[-1] + 1)}
     known = {size: error for size, error in pca.items() if error is not None}
     panels = [
@@ -33,10 +35,10 @@ def _panels(result: CustomResult, found: CodeSizes) -> list[Panel]:
             "code-size-error",
             "error against code size",
             "squared error per pixel (test)",
-            {name: (c.sizes, [float(np.mean(p.test)) for p in c.points]) for name, c in found.curves.items()},
+            {name: (c.sizes, [float(np.mean(p.test)) for p in c.points]) for name, c in curves.items()},
             dots={
                 name: ([p.size for p in c.points for _ in p.test], [error for p in c.points for error in p.test])
-                for name, c in found.curves.items()
+                for name, c in curves.items()
                 if any(len(p.test) > 1 for p in c.points)
             },
             pca=(list(known), list(known.values())),
@@ -51,13 +53,13 @@ def _panels(result: CustomResult, found: CodeSizes) -> list[Panel]:
                 "code-size-neighbours",
                 "nearest neighbour against code size",
                 "1-NN accuracy (test)",
-                {n: (c.sizes, [float(np.mean(p.neighbours)) for p in c.points]) for n, c in found.curves.items()},
+                {name: (c.sizes, [float(np.mean(p.neighbours)) for p in c.points]) for name, c in curves.items()},
                 levels={**pixels, "chance": result.bench.chance},
                 elbows=elbows,
                 shares=True,
             )
         )
-    drawn = {name: [(p.size, p.samples) for p in c.points if p.samples is not None] for name, c in found.curves.items()}
+    drawn = {name: [(p.size, p.samples) for p in c.points if p.samples is not None] for name, c in curves.items()}
     if found.floor is not None and any(drawn.values()):
         panels.append(
             against_size(
@@ -97,4 +99,4 @@ def _row(point: AtSize, *, labelled: bool, judged: bool) -> list[str]:
     pca = ["", ""] if point.pca is None else [f"{point.pca:.5f}", f"{times(test, point.pca):.2f}"]
     row = [f"{point.size}", f"{len(point.runs)}", f"{np.mean(point.validation):.5f}", f"{test:.5f}", *pca]
     row += [percent(float(np.mean(point.neighbours)))] if labelled else []
-    return row + ([("" if point.samples is None else f"{point.samples:.1f}")] if judged else [])
+    return row + (["" if point.samples is None else distance(point.samples)] if judged else [])

@@ -17,8 +17,10 @@ from isthmus.data.degrade import parse_recipe
 from isthmus.data.imageset import ImageSet, Split
 from isthmus.data.split import split
 from isthmus.errors import DivergedError, InputError
+from isthmus.networks.apply import BATCH, ranges
 from isthmus.networks.catalog import build
 from isthmus.runs import Run
+from isthmus.settings import VAESettings
 from isthmus.studies import analyses, code_size, redrawn
 from isthmus.studies.analyses import Accuracy, Bench, Code, Neighbours, Reconstructions, best_classifier
 from isthmus.studies.code_size import CodeSizes
@@ -34,7 +36,7 @@ NEED_LABELS = ("neighbours", "accuracy")
 class CustomResult:
     """All of the study: what the report shows and `figures` names. An analysis that was not done is None.
 
-    planned: every run that was to be trained. runs: those that were, by name. diverged: of the others, at which step.
+    planned: every run that was to be trained. runs: those that were, by name. untrained: of the others why, by name.
     left_out: what was not done, and why, a sentence each.
     """
 
@@ -43,7 +45,7 @@ class CustomResult:
     duplicates: int
     planned: list[Planned]
     runs: dict[str, Trained]
-    diverged: dict[str, int]
+    untrained: dict[str, str]
     left_out: tuple[str, ...]
     bench: Bench
     reconstruction: Reconstructions | None = None
@@ -60,6 +62,7 @@ def check_custom(settings: CustomSettings, images: ImageSet) -> None:
     """Refuse, before a folder is made, what these images cannot be used for. Raises: InputError."""
     runs, _ = trainable(settings, images, training_images=len(split(images, seed=settings.seed).train))
     built = {}
+    binary: bool | None = None
     for run in runs:
         try:
             with torch.device("meta"):  # shapes without weights: takes no time and no memory
@@ -68,6 +71,9 @@ def check_custom(settings: CustomSettings, images: ImageSet) -> None:
             raise InputError(f"networks.{run.network}: {error}") from error
         if run.start is not None:
             _check_alike(run.network, run.start, built)
+        if isinstance(run.plan.model, VAESettings) and run.plan.model.likelihood == "bernoulli":
+            binary = _is_binary(images) if binary is None else binary
+            _check_binary(run.network, images.name, binary)
     for i, text in enumerate(settings.degradations if "restoration" in settings.analyses else ()):
         try:
             parse_recipe(text).build(images.shape, count=1, generator=torch.Generator().manual_seed(0))
@@ -110,8 +116,8 @@ def run_custom(study: Study[CustomSettings], images: ImageSet) -> CustomResult:
     plans, left_out = trainable(study.settings, images, training_images=len(parts.train))
     for sentence in left_out:
         study.say(sentence)
-    runs, diverged = _train(study, plans, parts)
-    gone = tuple(f"{name} is left out: it diverged at step {step}." for name, step in diverged.items())
+    runs, untrained = _train(study, plans, parts)
+    gone = tuple(f"{name} is left out: it {why}." for name, why in untrained.items())
     folders = {name: Run(study.folder / "runs" / name) for name in runs}
     bench = Bench(parts, runs, folders, best_classifier(runs), study.settings.seed)
     found: dict[str, Any] = {}
@@ -124,7 +130,7 @@ def run_custom(study: Study[CustomSettings], images: ImageSet) -> CustomResult:
         else:
             study.say(f"measuring: {name}")
             found[name.replace("-", "_")] = _WORK[name](bench, study.settings, plans)
-    result = CustomResult(images, parts, duplicates, plans, runs, diverged, left_out + gone, bench, **found)
+    result = CustomResult(images, parts, duplicates, plans, runs, untrained, left_out + gone, bench, **found)
     result.figures.update(figures(result))
     return result
 
@@ -160,6 +166,7 @@ def _more_figures(result: CustomResult) -> dict[str, float | None]:
         for name, restored in methods.items():
             prefix = f"restoration.{text}.{name.replace(', ', '.').replace(' ', '-')}"
             named |= {f"{prefix}.psnr": restored.quality.psnr, f"{prefix}.ssim": restored.quality.ssim}
+            named |= {f"{prefix}.seconds": restored.seconds} if restored.seconds is not None else {}
             if restored.kept is not None:
                 named[f"{prefix}.class_kept"] = restored.kept.value
     if result.generation is not None:
@@ -202,18 +209,23 @@ def _unfit(name: Analysis, plans: list[Planned], runs: dict[str, Trained]) -> st
 
 def _train(
     study: Study[CustomSettings], plans: list[Planned], parts: Split
-) -> tuple[dict[str, Trained], dict[str, int]]:
-    """Every run by name, and the step at which the others diverged."""
+) -> tuple[dict[str, Trained], dict[str, str]]:
+    """Every run by name, and why the others were not trained to their end."""
     first = {run.name: run.plan for run in plans if run.start is None}
     runs: dict[str, Trained] = {}
     diverged: dict[str, int] = {}
+    untrained: dict[str, str] = {}
     for name, swept in study.sweep(first, parts).items():
         if swept.trained is None:
             diverged[name] = int(swept.run.status()["step"])
         else:
             runs[name] = swept.trained
     for run in plans:
-        if run.start is None or run.start in diverged:
+        if run.start is None:
+            continue
+        if run.start not in runs:
+            untrained[run.name] = f"begins with the weights of {run.start}, and there are none"
+            study.say(f"{run.name}: not trained, since it {untrained[run.name]}")
             continue
         try:
             start = (run.start, runs[run.start].network)
@@ -230,7 +242,24 @@ def _train(
             step=min(diverged.values()),
             learning_rate=plans[0].plan.training.learning_rate,
         )
-    return {run.name: runs[run.name] for run in plans if run.name in runs}, diverged
+    why = {name: f"diverged at step {step}" for name, step in diverged.items()} | untrained
+    return {run.name: runs[run.name] for run in plans if run.name in runs}, why
+
+
+def _is_binary(images: ImageSet) -> bool:
+    """Whether every pixel is black or white."""
+    top = 255 if images.images.dtype == np.uint8 else 1
+    parts = (images.images[begin:end] for begin, end in ranges(len(images), BATCH))
+    return all(bool(((part == 0) | (part == top)).all()) for part in parts)
+
+
+def _check_binary(name: str, images: str, binary: bool) -> None:
+    """Raises: InputError of a network that takes pixels for draws of a Bernoulli, unless they can be such."""
+    if not binary:
+        raise InputError(
+            f"networks.{name}.model.likelihood: bernoulli is for black and white alone, and {images} has grey values; "
+            f"take gaussian, or threshold the images."
+        )
 
 
 def _check_alike(name: str, start: str, built: Mapping[str, torch.nn.Module]) -> None:

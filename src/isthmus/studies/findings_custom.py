@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from isthmus.studies.code_size import Curve
 from isthmus.studies.custom import CustomResult
 from isthmus.studies.findings import ALIKE, enumerate_words, percent, times
+from isthmus.studies.findings_sizes import code_size, distance, numbers, unjudged
 from isthmus.studies.rates import Share
 from isthmus.studies.redrawn import SEEN, Restored
 from isthmus.studies.redrawn import best as best_method
@@ -42,7 +42,7 @@ def reconstruction(result: CustomResult) -> list[str]:
     best = min(rebuilt, key=lambda name: rebuilt[name].test)
     each = rebuilt[best]
     sentences = [
-        f"Nearest to the test images comes {best}, with {_numbers(each.size)}: a squared error of {each.test:.5f} per "
+        f"Nearest to the test images comes {best}, with {numbers(each.size)}: a squared error of {each.test:.5f} per "
         f"pixel, {each.psnr:.1f} dB."
     ]
     ratios = {name: times(r.test, r.pca) for name, r in rebuilt.items() if r.pca is not None}
@@ -63,16 +63,17 @@ def reconstruction(result: CustomResult) -> list[str]:
         )
     worst = max(rebuilt, key=lambda name: times(rebuilt[name].test, rebuilt[name].train))
     ratio = times(rebuilt[worst].test, rebuilt[worst].train)
+    verdict = "much worse" if ratio > 1.5 else "somewhat worse" if ratio > 1.1 else "about as well"
     sentences.append(
-        f"Test over training error is largest for {worst}, {ratio:.2f}"
-        + (": it has learnt its training images by heart." if ratio > 1.5 else ": new images are drawn about as well.")
+        f"Test over training error is largest for {worst}, {ratio:.2f}: it draws new images {verdict}"
+        f"{'' if ratio <= 1.1 else ' than those it was trained on'}."
     )
     kept = {name: r.kept.value for name, r in rebuilt.items() if r.kept is not None}
     if kept:
         most = max(kept, key=lambda name: kept[name])
         sentences.append(
             f"The classifier {result.bench.judge_name} finds the class again in {percent(kept[most])} of the images "
-            f"that {most} rebuilt, the most of all."
+            f"that {most} rebuilt, the most of all; a guess is right in {percent(result.bench.chance)}."
         )
     return sentences
 
@@ -82,18 +83,20 @@ def codes(result: CustomResult) -> list[str]:
     found = result.codes or {}
     dead = {name: int(code.clipping.dead.sum()) for name, code in found.items() if code.clipping.dead.any()}
     sentences = [
-        f"{name}: {count} of {_numbers(found[name].codes.shape[1])} {'is' if count == 1 else 'are'} the same for every "
+        f"{name}: {count} of {numbers(found[name].codes.shape[1])} {'is' if count == 1 else 'are'} the same for every "
         f"image, and say{'s' if count == 1 else ''} nothing."
         for name, count in dead.items()
     ]
     if not dead:
         sentences.append("No number of any code is the same for every image.")
     idle = {name: code.active for name, code in found.items() if code.active is not None and code.active < 1}
-    sentences += [
-        f"{name} uses {round(share * found[name].codes.shape[1])} of its {_numbers(found[name].codes.shape[1])}; the "
-        f"KL has switched the others off."
-        for name, share in idle.items()
-    ]
+    for name, share in idle.items():
+        used, of = round(share * found[name].codes.shape[1]), numbers(found[name].codes.shape[1])
+        sentences.append(
+            f"{name} uses {used} of its {of}; the KL has switched the others off."
+            if used
+            else f"{name} uses none of its {of}: the KL is too strong, or the training too short."
+        )
     clipped = {name: code.clipping.share.max() for name, code in found.items() if code.clipping.clipped}
     live = [name for name in clipped if name not in dead]
     if live:
@@ -105,10 +108,11 @@ def codes(result: CustomResult) -> list[str]:
     apart = {name: code.silhouette for name, code in found.items() if code.silhouette is not None}
     if apart:
         most = max(apart, key=lambda name: apart[name])
-        verdict = "clusters" if apart[most] > 0.25 else "hardly clusters" if apart[most] > 0 else "no clusters"
+        value = round(apart[most], 2) + 0.0  # no minus before a zero
+        verdict = "clusters" if value > 0.25 else "hardly clusters" if value > 0 else "no clusters"
         sentences.append(
-            f"The classes lie farthest apart in {most}: a mean silhouette of {apart[most]:.2f}, {verdict} (1 is far "
-            f"apart, 0 touching, below 0 mixed)."
+            f"The classes lie farthest apart in {most}: a mean silhouette of {value:.2f}, {verdict} (1 is far apart, 0 "
+            f"touching, below 0 mixed)."
         )
     return sentences
 
@@ -131,11 +135,12 @@ def neighbours(result: CustomResult) -> list[str]:
         sentences.append(f"Least is kept by {worst}: {percent(means[worst])}.")
     by_class = result.neighbours.by_run[best].per_class
     known = [k for k in np.argsort(by_class) if np.isfinite(by_class[k])]
-    names = result.data.classes
-    sentences.append(
-        f"In the code of {best}, hardest is {names[known[0]]} ({percent(float(by_class[known[0]]))}), easiest "
-        f"{names[known[-1]]} ({percent(float(by_class[known[-1]]))})."
-    )
+    names, low, high = result.data.classes, float(by_class[known[0]]), float(by_class[known[-1]])
+    if low < high:
+        sentences.append(
+            f"In the code of {best}, hardest is {names[known[0]]} ({percent(low)}), easiest {names[known[-1]]} "
+            f"({percent(high)})."
+        )
     return sentences
 
 
@@ -144,7 +149,7 @@ def accuracy(result: CustomResult) -> list[str]:
     found = result.accuracy
     assert found is not None
     among = f", the best of {len(found.validation)} on the validation images," if len(found.validation) > 1 else ""
-    sentences = [f"{found.chosen}{among} names {_share(found.test)} of the test images."]
+    sentences = [f"{found.chosen}{among} names {_share(found.test)} of the test images right."]
     off = found.counts * ~np.eye(len(found.counts), dtype=bool)
     names = result.data.classes
     if not off.any():
@@ -156,7 +161,7 @@ def accuracy(result: CustomResult) -> list[str]:
     most = [f"{names[a]} read as {names[b]}" for a, b in np.argwhere(off == off.max())]
     sentences.append(
         f"{wrong} test images are wrong; the commonest mistake{'s are' if len(most) > 1 else ' is'} "
-        f"{enumerate_words(most[:MOST_NAMED])} ({off.max()} times)."
+        f"{_listed(most)} ({off.max()} times{' each' if len(most) > 1 else ''})."
     )
     return sentences
 
@@ -214,99 +219,32 @@ def generation(result: CustomResult) -> list[str]:
         ratio = times(judged[run, kind], found.floor)
         sentences = [
             f"The images nearest to real ones are drawn from the {kind} over the codes of {run}: a Fréchet distance of "
-            f"{judged[run, kind]:.1f}, {ratio:.1f} times the {found.floor:.1f} between two halves of real images."
+            f"{distance(judged[run, kind])}, {ratio:.1f} times the {distance(found.floor)} between two halves of real "
+            f"images."
         ]
     else:
-        why = "the images have no labels" if not result.bench.labelled else "no classifier was trained"
-        sentences = [f"How near drawn images come to real ones is left out, since {why}."]
-    run, kind = max(drawn, key=lambda key: drawn[key].copied)
-    share = drawn[run, kind].copied
-    verdict = "more than chance: look whether they are copies" if share > 0.5 + COPIES else "no sign of copying"
+        sentences = [f"How near drawn images come to real ones is left out, since {unjudged(result)}."]
+    run, kind = max(drawn, key=lambda key: drawn[key].copied - drawn[key].copied_floor)
+    most = drawn[run, kind]
+    copied = most.copied > most.copied_floor + COPIES
     sentences.append(
-        f"At most {percent(share, 0)} of the drawn images ({kind}, {run}) lie nearer to a training image than half of "
-        f"the real new images do: {verdict}."
+        f"{percent(most.copied, 0)} of the images drawn from the {kind} over the codes of {run} lie nearer to a "
+        f"training image than half of the real new images do, and {percent(most.copied_floor, 0)} of its "
+        f"reconstructions of new images, which are as smooth and no copies: "
+        f"{'look whether these are copies' if copied else 'no sign of copying'}."
     )
-    for run, reasons in found.refused.items():
-        sentences += [f"No {kind} over the codes of {run}: {reason}" for kind, reason in reasons.items()]
-    return sentences
-
-
-def code_size(result: CustomResult) -> list[str]:
-    """The elbow of every curve, with its reason, and what the other measures say there."""
-    found = result.code_size
-    assert found is not None
-    sentences = [sentence for name, curve in found.curves.items() for sentence in _elbow(result, name, curve)]
-    sentences += [f"{name} has too few sizes left to choose from: runs diverged." for name in found.short]
-    return sentences
-
-
-def _elbow(result: CustomResult, name: str, curve: Curve) -> list[str]:
-    elbow, sizes = curve.elbow, curve.sizes
-    over = f"from {sizes[0]} to {sizes[-1]} numbers"
-    if elbow.size is None:
-        slope = np.log(np.mean(curve.points[-1].validation) / np.mean(curve.points[0].validation))
-        halved = float(np.exp(slope * np.log(2) / np.log(sizes[-1] / sizes[0])))
-        return [
-            f"{name} has no elbow {over}: each doubling of the code takes the validation error to about "
-            f"{halved:.2f} of itself, without a bend. The size is a question of what one can afford."
-            + _by_chance(elbow.spread)
-        ]
-    point = curve.at_elbow
-    assert point is not None
-    if elbow.reason == "plateau":
-        assert elbow.spread is not None
-        gain = f"gains {percent(elbow.gain)}" if elbow.gain > 0 else "gains nothing"
-        why = (
-            f"beyond it the best larger code {gain} in validation error, no more than two runs of one size differ by "
-            f"({percent(elbow.spread)})"
-        )
-    else:
-        why = (
-            f"there the validation error lies farthest below the straight line from the first to the last size on "
-            f"logarithmic axes, {percent(elbow.depth, 0)}; the best larger code gains another {percent(elbow.gain, 0)}"
-        )
-    return [f"{name}: {_numbers(elbow.size)} are enough, {over}: {why}.", *_at_elbow(result, name, curve)]
-
-
-def _by_chance(spread: float | None) -> str:
-    return "" if spread is None else f" Two runs of one size differ by {percent(spread)}."
-
-
-def _at_elbow(result: CustomResult, name: str, curve: Curve) -> list[str]:
-    """What PCA, neighbours and samples say of the size at the elbow."""
-    point = curve.at_elbow
-    assert point is not None
-    sentences = []
-    test = float(np.mean(point.test))
-    if point.pca is not None:
-        ratio = times(test, point.pca)
+    for kind in dict.fromkeys(kind for reasons in found.refused.values() for kind in reasons):
+        runs = [run for run, reasons in found.refused.items() if kind in reasons]
+        why = found.refused[runs[0]][kind]
         sentences.append(
-            f"{name}: there the test error is {test:.5f}, {ratio:.2f} times that of {result.bench.pca_name} of the "
-            f"same size."
+            f"No {kind} over the codes of {_listed(runs)}{f'. Of {runs[0]}' if len(runs) > 1 else ''}: {why}"
         )
-    if point.neighbours:
-        means = {p.size: float(np.mean(p.neighbours)) for p in curve.points}
-        most = max(means, key=lambda size: means[size])
-        sentences.append(
-            f"{name}: the nearest neighbour is right in {percent(means[point.size])} there"
-            + ("." if most == point.size else f", and most often with {_numbers(most)}, {percent(means[most])}.")
-        )
-    drawn = {p.size: p.samples for p in curve.points if p.samples is not None}
-    if drawn:
-        least = min(drawn, key=lambda size: drawn[size])
-        there = f"{drawn[point.size]:.1f} there" if point.size in drawn else "unknown there, since nothing was drawn"
-        more = "" if least == point.size else f", and least with {_numbers(least)}, {drawn[least]:.1f}"
-        sentences.append(f"{name}: the Fréchet distance of drawn images is {there}{more}.")
     return sentences
 
 
 def _listed(names: list[str]) -> str:
     more = len(names) - MOST_NAMED
     return enumerate_words(names if more <= 0 else [*names[:MOST_NAMED], f"{more} more"])
-
-
-def _numbers(count: int) -> str:
-    return f"{count} number{'' if count == 1 else 's'}"
 
 
 def _share(share: Share) -> str:

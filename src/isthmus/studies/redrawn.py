@@ -22,6 +22,7 @@ from isthmus.inverse.bottleneck import restore as through
 from isthmus.inverse.map import restore as by_map
 from isthmus.latent.density import Density, StandardNormal, fit_density, save_densities
 from isthmus.latent.generation import (
+    Images,
     Yardstick,
     heldout_nats,
     judge_density,
@@ -105,14 +106,16 @@ class Drawn:
     """What one density of one code draws.
 
     images: (S, C, H, W). frechet: to real images, in the judge's features; None without a judge. heldout_nats: mean log
-    p of codes it was not fitted to. copied: share nearer to a training image than real new images usually are. nearest:
-    (S,) positions of the nearest training images.
+    p of codes it was not fitted to. copied: share nearer to a training image than half of the real new images are.
+    copied_floor: the same of reconstructions of those, which are no copies, but as smooth. nearest: (S,) positions of
+    the nearest training images.
     """
 
     images: Tensor
     frechet: float | None
     heldout_nats: float
     copied: float
+    copied_floor: float
     nearest: Tensor
 
 
@@ -133,24 +136,25 @@ def generation(bench: Bench, densities: Sequence[str], runs: Sequence[str]) -> G
     Arguments: runs: those to draw from.
     """
     real = np.concatenate([bench.parts.validation.images, bench.parts.test.images])
+    training = bench.parts.train.images
     drawn, refused, floor = {}, {}, None
     for name in runs:
         network = bench.coders[name]
-        fitted, refused[name] = fit(bench, network, densities)
+        fitted, refused[name] = _fit(bench, network, densities)
         kept = {kind: density for kind, density in fitted.items() if kind != "normal"}
         if kept:
             save_densities(bench.folders[name].densities, kept)
-        against = None
-        if bench.judge is not None:
-            against = yardstick(
-                bench.judge, network, real, bench.parts.train.images, generator=generator_of((bench.seed, 9))
-            )
+        if bench.judge is None:
+            smooth = _smooth(network, real, training)
+            drawn[name] = {kind: _draw(bench, network, density, real, smooth) for kind, density in fitted.items()}
+        else:
+            against = yardstick(bench.judge, network, real, training, generator=generator_of((bench.seed, 9)))
+            drawn[name] = {kind: _judged(bench, network, density, real, against) for kind, density in fitted.items()}
             floor = against.floor
-        drawn[name] = {kind: draw(bench, network, density, against) for kind, density in fitted.items()}
     return Generation(drawn, {name: why for name, why in refused.items() if why}, floor, len(real) // 2)
 
 
-def fit(bench: Bench, network: Coder, densities: Sequence[str]) -> tuple[dict[str, Density], dict[str, str]]:
+def _fit(bench: Bench, network: Coder, densities: Sequence[str]) -> tuple[dict[str, Density], dict[str, str]]:
     """Densities over the codes of the training images, and why the others could not be fitted. `normal` is of a VAE
     alone: nothing makes the codes of an autoencoder standard normal."""
     codes = torch.from_numpy(encode(network, bench.parts.train.images))
@@ -168,19 +172,31 @@ def fit(bench: Bench, network: Coder, densities: Sequence[str]) -> tuple[dict[st
     return fitted, refused
 
 
-def draw(bench: Bench, network: Coder, density: Density, against: Yardstick | None) -> Drawn:
-    """As many images as half of the real ones that were not trained on, and how good they are."""
-    real = np.concatenate([bench.parts.validation.images, bench.parts.test.images])
-    unseen = torch.from_numpy(encode(network, real))
-    training, generator = bench.parts.train.images, generator_of((bench.seed, 10))
-    if against is not None and bench.judge is not None:
-        found = judge_density(density, network, bench.judge, against, training, unseen, generator=generator)
-        return Drawn(found.images, found.frechet, found.heldout_nats, found.copied, found.nearest)
-    images = decode(network, density.sample(len(real) // 2, generator=generator).cpu())
-    nearest, distances = nearest_training_images(images, training)
+def _smooth(network: Coder, real: Images, training: Images) -> tuple[float, float]:
+    """Median distance of real new images to the nearest training image, and the share of their reconstructions that
+    lie nearer than that."""
     usual = float(nearest_training_images(real, training)[1].median())
-    copied = float((distances < usual).double().mean())
-    return Drawn(images, None, heldout_nats(density, unseen), copied, nearest)
+    rebuilt = nearest_training_images(decode(network, encode(network, real)), training)[1]
+    return usual, float((rebuilt < usual).double().mean())
+
+
+def _judged(bench: Bench, network: Coder, density: Density, real: Images, against: Yardstick) -> Drawn:
+    """As many images as half of the real ones, and how good they are by the judge."""
+    assert bench.judge is not None
+    unseen = torch.from_numpy(encode(network, real))
+    generator, training = generator_of((bench.seed, 10)), bench.parts.train.images
+    found = judge_density(density, network, bench.judge, against, training, unseen, generator=generator)
+    share = against.copied_floor
+    return Drawn(found.images, found.frechet, found.heldout_nats, found.copied, share, found.nearest)
+
+
+def _draw(bench: Bench, network: Coder, density: Density, real: Images, smooth: tuple[float, float]) -> Drawn:
+    """As many images as half of the real ones, and how good they are without a judge."""
+    usual, share = smooth
+    images = decode(network, density.sample(len(real) // 2, generator=generator_of((bench.seed, 10))).cpu())
+    nearest, distances = nearest_training_images(images, bench.parts.train.images)
+    nats = heldout_nats(density, torch.from_numpy(encode(network, real)))
+    return Drawn(images, None, nats, float((distances < usual).double().mean()), share, nearest)
 
 
 def best(methods: Mapping[str, Restored]) -> str:

@@ -8,6 +8,7 @@ Each list below a network's `sweep` holds the values of one setting, and every c
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ NEEDS: dict[Analysis, tuple[frozenset[str], str]] = {
 FEWEST_SIZES = 3  # of a code, to see where its curve bends
 FREE = ("model.latent_dim", "seed")  # in what the runs of one curve of sizes may differ
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")  # of a network: part of a folder's name, and of a dotted path
+LONGEST = 120  # of a run's name: a file system that encrypts names takes 143 characters
+MOST_RUNS = 1000  # of a study: beyond it a sweep is more likely a slip than a wish
 
 
 class SweepSettings(Settings):
@@ -124,14 +127,22 @@ class Planned:
 
 def planned(settings: CustomSettings, *, images: int) -> list[Planned]:
     """Every run of a study with so many training images, each after the one it begins with."""
-    waiting = [run for name in settings.networks for run in _runs(name, settings, images)]
-    placed: list[Planned] = []
+    waiting = {name: list(_runs(name, settings, images)) for name in settings.networks}
+    placed: dict[str, list[Planned]] = {}
     while waiting:
-        ready = [run for run in waiting if run.start is None or run.start in {other.network for other in placed}]
+        ready = [name for name in waiting if settings.networks[name].start in (None, *placed)]
         assert ready, "networks that start from each other are refused before"
-        placed += ready
-        waiting = [run for run in waiting if run not in ready]
-    return placed
+        placed |= {name: waiting.pop(name) for name in ready}
+    return [run for runs in placed.values() for run in runs]
+
+
+def count_of(sweep: Mapping[str, Sequence[Any]]) -> int:
+    """How many runs these lists make.
+
+    >>> count_of({"model.latent_dim": [2, 4, 8], "seed": [0, 1]}), count_of({})
+    (6, 1)
+    """
+    return math.prod(map(len, sweep.values()))
 
 
 def families(runs: Sequence[Planned]) -> dict[str, list[Planned]]:
@@ -184,12 +195,15 @@ def _nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def in_a_name(value: Any) -> str:
-    """
-    >>> [in_a_name(value) for value in (8, 0.001, True, "nearest", [64, 32])]
-    ['8', '0.001', 'true', 'nearest', '64x32']
+    """How a swept value stands in the name of its run; different numbers have different names.
+
+    >>> [in_a_name(value) for value in (8, 0.001, 10.0, True, "nearest", [64, 32])]
+    ['8', '0.001', '10', 'true', 'nearest', '64x32']
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
         return "x".join(map(in_a_name, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return str(value)

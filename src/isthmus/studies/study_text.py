@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +91,7 @@ def tables() -> str:
 
 def template(data: str = "mnist-5k", name: str = "study.toml") -> str:
     """A study file to start from, with every key named in comments. Arguments: data: its images. name: of the file."""
-    return f"{_start(data, name)}\n{_reference()}"
+    return f"{_start(data, shlex.quote(name) if name.isprintable() else 'FILE')}\n{_reference()}"
 
 
 def as_toml(tree: Mapping[str, Any]) -> str:
@@ -177,7 +179,7 @@ def _takes(node: Mapping[str, Any]) -> str:
         return " or ".join(f"`{_value(choice)}`" for choice in node.get("enum", [node.get("const")]))
     kind = node.get("type")
     if kind == "array":
-        return f"a list: {_takes(node['items'])}" if node.get("items") else "a list"
+        return f"a list, each {_takes(node['items'])}" if node.get("items") else "a list"
     if kind in ("integer", "number"):
         return f"{'a whole number' if kind == 'integer' else 'a number'}{_limits(node)}"
     return {"boolean": "`true` or `false`", "string": "text", "object": "lists by key"}.get(str(kind), "a value")
@@ -218,21 +220,27 @@ def _reference() -> str:
         "# Every key there is. A line of one is: key = what it is unless you give it, then what it takes and does."
     ]
     for table in TABLES:
-        lines += ["#", f"# [{table}]  {_about(table)}" if table else "# At the top, before any [table]:"]
+        lines += ["#", f"# [{table}]" if table else "# At the top, before any [table]:"]
+        lines += _commented(_about(table), indent=2) if table else []
         for key in keys():
             if key.table == table:
                 lines.append(f"#   {key.path} = {key.default or '(must be given)'}")
-                lines.append(f"#       {key.takes.replace('`', '')}. {key.what}")
+                lines += _commented(f"{key.takes.replace('`', '')}. {key.what}")
     return "\n".join(lines) + "\n"
+
+
+def _commented(text: str, *, indent: int = 6) -> list[str]:
+    begin = "#" + " " * (indent + 1)
+    return textwrap.wrap(text, 110, initial_indent=begin, subsequent_indent=begin, break_on_hyphens=False)
 
 
 def _start(data: str, name: str) -> str:
     return f"""\
 # A study of your own, in TOML.
-#   isthmus study {name} --dry-run     says what would be trained, and about how long that takes
-#   isthmus study {name}               trains it, measures, and writes a report to read in a browser
-#   --set networks.conv.training.epochs=3   changes any key from the command line
-#   isthmus study --schema             prints a JSON Schema, by which an editor can check this file as you write
+#   isthmus study {name} --dry-run   says what would be trained, and about how long that takes
+#   isthmus study {name}             trains it, measures, and writes a report to read in a browser
+#   isthmus study {name} --set networks.conv.training.epochs=3   changes any key from the command line
+#   isthmus study --schema   prints a JSON Schema, by which an editor can check this file as you write
 # Below the study stands every key there is. docs/study-file.md explains them.
 
 title = "What a few numbers keep of my images"
@@ -259,12 +267,14 @@ name = {_value(data)}    # a name from `isthmus data list`, or a folder of image
 height = 32
 width = 32
 
+# Epochs are meant for a set of the size that meant_for says: one of fewer images gets more of them, one of more fewer.
 # A convolutional autoencoder with codes of five sizes. Each list below sweep holds values of one setting, and every
 # combination of them is a run: here ten, since two seeds show how far two runs differ by chance.
 [networks.conv]
 model.name = "lab"
 model.code_relu = false
 training.epochs = 10
+meant_for = 3500
 sweep.model.latent_dim = [2, 4, 8, 16, 32]
 sweep.seed = [0, 1]
 
@@ -273,14 +283,17 @@ sweep.seed = [0, 1]
 model.name = "vae"
 model.latent_dim = 16
 training.epochs = 10
+meant_for = 3500
 
 # A network trained to remove noise.
 [networks.denoiser]
 model.name = "denoiser"
 training.noise = 0.25
+meant_for = 3500
 
 # A classifier, by which the others are judged. Without labels it is left out.
 [networks.judge]
 model.name = "classifier"
 training.epochs = 10
+meant_for = 3500
 """
