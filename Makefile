@@ -2,6 +2,7 @@
 #   make demo     train and report on the embedded digits
 #   make test     all tests that take seconds   make test-slow    those that take minutes
 #   make lint     ruff, mypy                      make bench        figures of benchmarks/README.md
+#   make docs     the documentation as a site
 # On Linux without a GPU, name the index of PyTorch's CPU builds: make demo TORCH_INDEX=URL (see README).
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := demo
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench docs clean
 
 demo: $(READY)
 	$(BIN)/isthmus study digits --out $(DEMO) --overwrite
@@ -40,8 +41,13 @@ bench: $(READY)
 	$(BIN)/python benchmarks/folders.py
 	$(BIN)/python benchmarks/memory_map.py
 
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -e ".[docs]" -c constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "The site: file://$(CURDIR)/site/index.html"
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) site
 
 # torch first: the pinned version keeps anything else from choosing another build of it.
 $(READY): pyproject.toml constraints.txt
