@@ -62,8 +62,8 @@ def content_sum(folder: Path, files: Iterable[Path]) -> str:
 
 def relative_names(folder: Path, paths: Sequence[str]) -> list[bytes]:
     """Names of files below a folder, relative to it, with /."""
-    start = len(prefix(folder))
-    names = [os.fsencode(path[start:]) for path in paths]
+    start = len(os.fsencode(prefix(folder)))
+    names = [path[start:] for path in os.fsencode("\0".join(paths)).split(b"\0")] if paths else []
     return names if os.sep == "/" else [name.replace(os.fsencode(os.sep), b"/") for name in names]
 
 

@@ -131,8 +131,8 @@ class Ledger:
 
         Arguments: root: what goes before each name to make a path. Raises: OSError if a file cannot be found or read.
         """
-        before = self._read()
-        states = as_states(state_of(os.stat(root + name)) for name in map(os.fsdecode, names))
+        before, start = self._read(), os.fsencode(root)
+        states = as_states(state_of(os.stat(start + name)) for name in names)
         if before is None:
             before = {"names": np.empty(0, np.uint8), "states": states[:0], "sums": np.empty((0, 32), np.uint8)}
         rows = _rows(before["names"].tobytes(), names)

@@ -162,9 +162,18 @@ class Stored:
             if len(positions) and np.array_equal(positions, np.arange(positions[0], positions[0] + len(positions))):
                 self._fill(file, int(positions[0]), lines.reshape(-1))
             else:
-                for i, position in zip(order.tolist(), positions[order].tolist(), strict=True):
+                ordered = positions[order].tolist()
+                self._announce(file, ordered)
+                for i, position in zip(order.tolist(), ordered, strict=True):
                     self._fill(file, position, lines[i])
         return luma_of(pixels) if self.luma else pixels
+
+    def _announce(self, file: io.FileIO, positions: list[int]) -> None:
+        """Have the system fetch images from the disk all at once, where they are not one after the other."""
+        if sys.platform == "linux":
+            size = math.prod(self.image_shape)
+            for position in positions:
+                os.posix_fadvise(file.fileno(), self.offset + position * size, size, os.POSIX_FADV_WILLNEED)
 
     def _fill(self, file: io.FileIO, position: int, line: NDArray[np.uint8]) -> None:
         file.seek(self.offset + position * math.prod(self.image_shape))
