@@ -45,13 +45,13 @@ def accuracy_curves(name: str, title: str, epochs: Sequence[dict[str, float]], *
         _two_lines(upper, epochs, "accuracy", best)
         upper.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         upper.set(title=title, ylabel="accuracy")
-        upper.legend(loc="lower right")
+        upper.legend(loc="best")
         _two_lines(lower, epochs, "loss", best)
         lower.set(xlabel="epoch", ylabel="cross-entropy (nats)")
         losses = [e[f"{part}_loss"] for e in epochs for part in ("train", "validation")]
         if min(losses) > 0 and max(losses) > 10 * min(losses):
             _logarithmic(lower)
-        lower.yaxis.set_major_formatter("{x:.3g}")
+        lower.yaxis.set_major_formatter("{x:.4g}")
     return Panel(
         name,
         figure,
