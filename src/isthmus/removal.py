@@ -34,7 +34,7 @@ RUN = (
 )
 STUDY = (
     *("study.toml", "env.json", "status.json", "log.txt", "summary.json", "report.html"),
-    *("figures/*.png", "figures/*.svg", LOCK),
+    *("figures/*.png", "figures/*.svg", "explorer*.html", LOCK),
     *(f"runs/*/{name}" for name in RUN),
 )
 ALLOWED: dict[Kind, tuple[str, ...]] = {"run": RUN, "model": MODEL, "study": STUDY}

@@ -25,6 +25,7 @@ from isthmus.cli import (
     doctor,
     encode,
     evaluate,
+    explore,
     export,
     generate,
     interpolate,
@@ -59,6 +60,7 @@ app.command()(outliers.outliers)
 app.command()(interpolate.interpolate)
 app.command()(generate.generate)
 app.command()(export.export)
+app.command()(explore.explore)
 app.command()(shapes.shapes)
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
