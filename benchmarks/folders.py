@@ -34,6 +34,7 @@ from isthmus.data.imageset import ImageSet
 AIMS: Aims = {"share_of_decoding_alone": (0.8, None), "second_load_faster": (10, None)}
 CORES = 2
 BUSY = 1.5  # times the fastest probe
+PAUSE = 1.0  # seconds in which our own processes end, before a probe
 JPEGS = 150
 
 
@@ -132,11 +133,12 @@ def measure(place: Path, count: int, rounds: int) -> dict[str, object]:
             spent, found, busy = {}, {}, [probe()]
             for name in ("first", "second", "alone") if turn % 2 else ("alone", "first", "second"):
                 spent[name], found[name] = seconds_of(work[name])
+                time.sleep(PAUSE)
                 busy.append(probe())
             check(found["alone"], found["first"], found["second"])
             best = min(best, *busy)
             quiet = max(busy) <= BUSY * best
-            print({name: round(value, 2) for name, value in spent.items()}, "" if quiet else "busy", flush=True)
+            print({name: round(value, 2) for name, value in spent.items()}, "" if quiet else f"busy: {max(busy) / best:.2f}", flush=True)
             discarded += not quiet
             for name, value in spent.items() if quiet else ():
                 times[name].append(value)
