@@ -14,6 +14,7 @@ from isthmus.estimators.autoencoders import ConvAutoencoder, LinearAutoencoder, 
 from isthmus.estimators.classifier import ImageClassifier
 from isthmus.estimators.denoiser import Denoiser
 
+pytestmark = pytest.mark.slow
 ESTIMATORS = [
     ConvAutoencoder(),
     LinearAutoencoder(),

@@ -19,7 +19,7 @@ from isthmus.report.page import Page, render
 from isthmus.runs import Run
 from isthmus.training.evaluation import held_out
 
-pytestmark = needs_onnx
+pytestmark = [pytest.mark.slow, needs_onnx]
 
 
 @pytest.fixture(autouse=True)

@@ -154,6 +154,7 @@ def test_a_run_of_a_study_can_be_evaluated_and_a_study_cannot(isthmus, finished)
     assert "runs fit; name one of them" in err
 
 
+@pytest.mark.slow
 def test_an_unlabelled_study_survives_ctrl_c_and_kill_9(isthmus, tmp_path):
     data, folder = toy(tmp_path / "plain.npz", count=120, labels=False), tmp_path / "study"
     command = ("study", "digits", "--data", data, "--out", folder, *SMALL, "--json")
@@ -187,6 +188,7 @@ def test_an_unlabelled_study_survives_ctrl_c_and_kill_9(isthmus, tmp_path):
     assert "The images have no labels" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_colours_and_twelve_classes_named_by_words(isthmus, brief, tmp_path):
     names = ["naïve <b>", "zz & co", "größe", *(f"class {k}" for k in range(9))]
     data = toy(tmp_path / "my words.npz", count=96, classes=12, channels=3, names=names)
@@ -198,6 +200,7 @@ def test_colours_and_twelve_classes_named_by_words(isthmus, brief, tmp_path):
     assert "naïve <b>" not in page
 
 
+@pytest.mark.slow
 def test_classes_may_be_numbered_from_one(isthmus, brief, tmp_path):
     data = toy(tmp_path / "from1.npz")
     arrays = dict(np.load(data))

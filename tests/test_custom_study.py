@@ -267,6 +267,7 @@ def test_images_that_are_all_alike_are_no_reason_to_fail(isthmus, tmp_path):
     assert " nan" not in (tmp_path / "out/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_study_of_ones_own_survives_ctrl_c(isthmus, tmp_path):
     """What is finished is kept, and the rest is done after --resume."""
     data = toy(tmp_path / "bars.npz", count=120)

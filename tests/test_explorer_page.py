@@ -29,7 +29,7 @@ from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 
-pytestmark = [pytest.mark.browser, needs_onnx]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, needs_onnx]
 
 GREY, COLOUR = (1, 16, 16), (3, 20, 33)
 SIGMA = 0.2

@@ -30,6 +30,7 @@ from isthmus.networks.variational import Gaussian
 from isthmus.runs import Run
 from isthmus.settings import DataSettings, RunSettings, TrainingSettings, validate_model
 
+pytestmark = pytest.mark.slow
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(MISSING), reason=f"the extra onnx is not installed ({', '.join(MISSING)})")
 SMALL: dict[str, Any] = {"latent_dim": 3}
