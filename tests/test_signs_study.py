@@ -236,6 +236,7 @@ def test_every_run_is_a_run(study):
     assert all(Run(study[0] / "runs" / name).finished for name in names)
 
 
+@pytest.mark.slow
 def test_a_resumed_study_trains_nothing_again(study, hands, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(study[0], folder)

@@ -305,6 +305,7 @@ def begun(tmp_path: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[str], 
 
 
 # A terminal sends Ctrl-C to all of its processes, `kill` to the one named.
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "everybody"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_an_interrupt_ends_the_workers_and_keeps_their_best_weights(
     begun: Callable[[], tuple[subprocess.Popen[str], list[int]]],
@@ -338,6 +339,7 @@ def test_an_interrupt_of_a_sweep_in_one_process_goes_up(toys: Split, tmp_path: P
     assert Run(made.folder).checkpoint.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for orphans in /proc")
 def test_workers_end_when_their_parent_is_killed(
     begun: Callable[[], tuple[subprocess.Popen[str], list[int]]], tmp_path: Path
