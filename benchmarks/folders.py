@@ -138,7 +138,8 @@ def measure(place: Path, count: int, rounds: int) -> dict[str, object]:
             check(found["alone"], found["first"], found["second"])
             best = min(best, *busy)
             quiet = max(busy) <= BUSY * best
-            print({name: round(value, 2) for name, value in spent.items()}, "" if quiet else f"busy: {max(busy) / best:.2f}", flush=True)
+            told = "" if quiet else f"busy: {max(busy) / best:.2f}"
+            print({name: round(value, 2) for name, value in spent.items()}, told, flush=True)
             discarded += not quiet
             for name, value in spent.items() if quiet else ():
                 times[name].append(value)
