@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -411,3 +412,18 @@ def test_weights_beyond_a_single_file_are_refused(linear: Run, monkeypatch: pyte
     monkeypatch.setattr(export, "LARGEST", 1000)
     with pytest.raises(InputError, match="GiB of weights, and a single ONNX file holds 2 GiB"):
         export_run(linear)
+
+
+@needs_onnx
+def test_an_export_reports_to_nobody(tmp_path: Path) -> None:
+    """ONNX Runtime keeps the number of a device, and what it is to send, in the home of whoever lets it."""
+    made(tmp_path / "run", "lab")
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    command = [sys.executable, "-m", "isthmus", "export", str(tmp_path / "run"), "--onnx"]
+    done = subprocess.run(
+        command, env={**environment, "HOME": str(home)}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path for path in home.rglob("*") if "onnxruntime" in path.name.lower()] == []

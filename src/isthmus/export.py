@@ -258,9 +258,13 @@ def _spread(images: ImageSet) -> ImageSet:
 
 
 def _onnxruntime() -> Any:
-    """The package; its first import complains of missing graphics cards on the process's stderr, past Python's."""
+    """The package; its first import complains of missing graphics cards on the process's stderr, past Python's.
+
+    From 1.29 it reports its use to its maker unless this is refused before it is imported; a user's own word stays.
+    """
     if "onnxruntime" in sys.modules:
         return sys.modules["onnxruntime"]
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.stderr.flush()
     kept = os.dup(2)
     try:
