@@ -32,7 +32,7 @@ from isthmus.removal import examine, remove
 from isthmus.runs import Run
 from isthmus.training.evaluation import held_out
 
-pytestmark = needs_onnx
+pytestmark = [pytest.mark.slow, needs_onnx]
 GREY, COLOUR = (1, 16, 16), (3, 20, 33)
 FLAT = ("model.architecture=mlp", "model.hidden=[20,10]")
 

@@ -36,6 +36,7 @@ from isthmus.runs import Run
 from isthmus.settings import DataSettings, RunSettings, TrainingSettings, validate_model
 from isthmus.training.job import train_run
 
+pytestmark = pytest.mark.slow
 VOID = {"img", "br", "hr", "meta", "link", "input", "path", "use", "image", "rect"}
 HOSTILE = '<script>alert("1")</script>'
 LARGEST = 400_000
