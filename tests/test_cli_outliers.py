@@ -145,7 +145,7 @@ def test_a_density_that_cannot_be_kept_is_noted(isthmus, runs, odd, tmp_path, mo
     def refuse(*arguments):
         raise StorageError("Could not write it: Read-only file system.")
 
-    monkeypatch.setattr(module, "keep_density", refuse)
+    monkeypatch.setattr("isthmus.latent.sampling.keep_density", refuse)
     code, _, err = isthmus("outliers", runs / "linear", odd, "--by", "density", "--out", tmp_path / "out")
     assert code == 0
     assert "the mixture was fitted, and is not kept with the run: Could not write it" in err

@@ -38,6 +38,7 @@ from isthmus.training.evaluation import held_out, prepare
 from isthmus.training.predict import find_run
 from isthmus.writing import write_bytes
 
+Images = ImageSet | str | Path | None
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-5  # of each number of an output, relative to its largest size where that is above 1
 BATCHES = (1, 7)
@@ -75,7 +76,7 @@ class Exported:
 
 
 def export_run(
-    source: Run | str | Path, folder: Path | None = None, *, data: str | Path | None = None, overwrite: bool = False
+    source: Run | str | Path, folder: Path | None = None, *, data: Images = None, overwrite: bool = False
 ) -> Exported:
     """Write a run's network as ONNX, one file for each of its parts.
 
@@ -153,7 +154,7 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         raise
 
 
-def example_images(run: Run, data: str | Path | None) -> tuple[ImageSet, tuple[str, ...]]:
+def example_images(run: Run, data: Images) -> tuple[ImageSet, tuple[str, ...]]:
     """Eight images that fit a run, to check its export with, and what there is to say about their choice."""
     if data is not None:
         return _spread(prepare(run, data)), ()
@@ -225,7 +226,7 @@ def _difference(
     return worst
 
 
-def _examples(run: Run, network: nn.Module, data: str | Path | None) -> tuple[Tensor, str, tuple[str, ...]]:
+def _examples(run: Run, network: nn.Module, data: Images) -> tuple[Tensor, str, tuple[str, ...]]:
     """Eight inputs of a network, what they are, and what there is to say of them.
 
     Images, with the noise that a denoiser was trained on; rows of numbers are drawn from their range, since a model of

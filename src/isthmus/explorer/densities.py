@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from isthmus.errors import InputError, StorageError
+from isthmus.errors import InputError
 from isthmus.latent.density import Density, FullGaussian, GaussianMixture, StandardNormal
-from isthmus.latent.sampling import density_of, keep_density
+from isthmus.latent.sampling import density_of, keep_or_note
 from isthmus.networks.apply import Coder
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
@@ -47,7 +47,7 @@ def densities(run: Run, network: Coder) -> Densities:
             missing.append(f"There is no {name} density of the codes. {error}")
             continue
         kinds[name] = as_numbers(density)
-        notes += _keep(run, name, density) if fitted else []
+        notes += keep_or_note(run, name, density) if fitted else []
     first = next((name for name in DEFAULT if name in kinds), None)
     content = None if first is None else {"kinds": kinds, "default": first}
     return Densities(content, tuple(missing), tuple(notes))
@@ -69,11 +69,3 @@ def as_numbers(density: Density) -> dict[str, Any]:
                 "choleskys": roots.tolist(),
             }
     raise TypeError(f"The page knows no {density.name} density.")
-
-
-def _keep(run: Run, name: str, density: Density) -> list[str]:
-    try:
-        keep_density(run, name, density)
-    except StorageError as error:
-        return [f"the {name} was fitted, and is not kept with the run: {error}"]
-    return []

@@ -6,7 +6,6 @@ Each is an ONNX file in the page's folder, compared with PyTorch on the images o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import InputError
@@ -25,9 +24,8 @@ def export_parts(run: Run, classifier: Run | None, images: ImageSet, folder: Pat
 
     Arguments: images: to check them with. Raises: what `export_run` raises.
     """
-    given: Any = images  # brought to the size of a run, as a name or a path would be
     runs = [run] if classifier is None else [run, classifier]
-    return [file for one in runs for file in export_run(one, folder, data=given).files]
+    return [file for one in runs for file in export_run(one, folder, data=images).files]
 
 
 def find_classifier(run: Run, network: Network, given: Path | None) -> Run | None:

@@ -22,9 +22,9 @@ from torch import Tensor
 from isthmus.data.arrays import class_order
 from isthmus.data.batches import Batch, Stream, open_images
 from isthmus.data.imageset import hashes_of
-from isthmus.errors import DataError, InputError, StorageError, TrainedOnWarning
+from isthmus.errors import DataError, InputError, TrainedOnWarning
 from isthmus.latent.density import Density, load_densities
-from isthmus.latent.sampling import density_of, keep_density
+from isthmus.latent.sampling import density_of, keep_or_note
 from isthmus.latent.stored import stored_codes
 from isthmus.metrics import mse
 from isthmus.networks.apply import Coder, decode, encode, reconstruct, to_float
@@ -231,12 +231,7 @@ def _usual(run: Run) -> str:
 def _density(run: Run, network: Coder, name: str) -> tuple[Density, list[str]]:
     """The density of this name, kept with the run if it was fitted now, and what there is to say of it."""
     density, fitted = density_of(run, network, name)
-    notes = []
-    if fitted:
-        try:
-            keep_density(run, name, density)
-        except StorageError as error:
-            notes.append(f"the {name} was fitted, and is not kept with the run: {error}")
+    notes = keep_or_note(run, name, density) if fitted else []
     if name == "normal" and isinstance(network, Autoencoder):
         notes.append("nothing made the codes of an autoencoder standard normal: a mixture knows where they lie")
     return density, notes

@@ -127,7 +127,7 @@ def generate_into(
     with claim(folder, marker=MARKER, resume=None, overwrite=overwrite):
         facts = {"run": str(run.folder), "density": name, "count": count, "seed": seed}
         write_json(folder / MARKER, facts)
-        notes = _keep(run, name, chosen) if fitted else []
+        notes = keep_or_note(run, name, chosen) if fitted else []
         if name == "normal" and not isinstance(network, VAE):
             notes.append(
                 "nothing made the codes of an autoencoder standard normal: most of these images come from where it "
@@ -167,7 +167,8 @@ def _kept(run: Run) -> dict[str, Density]:
     return load_densities(run.densities) if run.densities.exists() else {}
 
 
-def _keep(run: Run, name: str, density: Density) -> list[str]:
+def keep_or_note(run: Run, name: str, density: Density) -> list[str]:
+    """`keep_density`; where the disk does not let us, a sentence that says so instead."""
     try:
         keep_density(run, name, density)
     except StorageError as error:
