@@ -1,5 +1,6 @@
 /**
- * Every file the page reads: from a block of the single file, `<script id="file:NAME">` in base64, or beside the page.
+ * Every file the page reads: from a block of the single file, `<script id="file:NAME">` in base64, some of them
+ * compressed, or beside the page.
  *
  * Names are relative to the page. A file that is missing, cut short or altered is said by name.
  */
@@ -13,7 +14,10 @@ export interface Stamp {
 
 export async function readFile(name: string): Promise<ArrayBuffer> {
   const block = document.getElementById(`file:${name}`);
-  if (block !== null) return fromBase64(block.textContent ?? "", name);
+  if (block !== null) {
+    const content = fromBase64(block.textContent ?? "", name);
+    return (block.getAttribute("type") ?? "").includes("+gzip") ? unpacked(content, name) : content;
+  }
   let answer: Response;
   try {
     answer = await fetch(name);
@@ -55,6 +59,14 @@ export function fromBase64(text: string, name: string): ArrayBuffer {
     const bytes = new Uint8Array(plain.length);
     for (let i = 0; i < plain.length; i++) bytes[i] = plain.charCodeAt(i);
     return bytes.buffer;
+  } catch {
+    throw new Told(`${name} is damaged within this file: export it again.`);
+  }
+}
+
+async function unpacked(content: ArrayBuffer, name: string): Promise<ArrayBuffer> {
+  try {
+    return await new Response(new Blob([content]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
   } catch {
     throw new Told(`${name} is damaged within this file: export it again.`);
   }

@@ -4,11 +4,13 @@ Scripts and style sheets stand in the file itself, allowed by their hashes alone
 base64 that no browser runs, known by its name:
 
     <script type="application/octet-stream+base64" id="file:data/codes.bin">...</script>
+    <script type="application/octet-stream+gzip+base64" id="file:data/decoder.onnx">...</script>
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import re
 from html import escape
 from pathlib import Path
@@ -56,5 +58,9 @@ def _text(path: Path) -> str:
 
 
 def _block(name: str, folder: Path) -> str:
-    content = base64.b64encode((folder / name).read_bytes()).decode()
-    return f'<script type="application/octet-stream+base64" id="file:{escape(name)}">{content}</script>\n'
+    """A file as a block, compressed where that makes it smaller; WebAssembly becomes a third of its size."""
+    plain = (folder / name).read_bytes()
+    packed = gzip.compress(plain, mtime=0)
+    kind, content = ("gzip+base64", packed) if len(packed) < len(plain) else ("base64", plain)
+    text = base64.b64encode(content).decode()
+    return f'<script type="application/octet-stream+{kind}" id="file:{escape(name)}">{text}</script>\n'
