@@ -14,12 +14,7 @@ from isthmus.cli.classify import printable
 
 
 def decode(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
-        ),
-    ],
+    run: options.Coder,
     codes: Annotated[
         Path,
         typer.Argument(

@@ -24,12 +24,7 @@ class Density(StrEnum):
 
 
 def generate(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
-        ),
-    ],
+    run: options.Coder,
     density: Annotated[
         Density | None,
         typer.Option(

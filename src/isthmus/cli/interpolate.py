@@ -12,12 +12,7 @@ from isthmus.cli import options
 
 
 def interpolate(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
-        ),
-    ],
+    run: options.Coder,
     first: Annotated[str, typer.Argument(metavar="A", help="The image file to start from.", show_default=False)],
     second: Annotated[str, typer.Argument(metavar="B", help="The image file to end at.", show_default=False)],
     steps: Annotated[

@@ -12,6 +12,12 @@ Data = Annotated[
     str,
     typer.Argument(metavar="DATA", help="A name from `isthmus data list`, or a path.", show_default=False),
 ]
+Coder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
+    ),
+]
 Set = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated.", show_default=False),

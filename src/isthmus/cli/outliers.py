@@ -27,12 +27,7 @@ class By(StrEnum):
 
 
 def outliers(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
-        ),
-    ],
+    run: options.Coder,
     images: Images,
     by: Annotated[
         By | None,

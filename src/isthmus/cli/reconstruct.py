@@ -13,12 +13,7 @@ from isthmus.cli.classify import Images, report
 
 
 def reconstruct(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
-        ),
-    ],
+    run: options.Coder,
     images: Images,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = Path(
         "reconstructed"

@@ -20,12 +20,7 @@ PRINTED = 10  # queries answered on a terminal; the table has all
 
 
 def search(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="A finished run of an autoencoder or `vae`, or a study with one.", show_default=False
-        ),
-    ],
+    run: options.Coder,
     query: Annotated[
         str,
         typer.Argument(
