@@ -140,17 +140,29 @@ def test_codes_may_be_asked_about_too(isthmus, runs, photographs, tmp_path, suff
     assert found[0] == found[1] == found[2]
 
 
-def test_a_query_of_another_size_is_brought_to_it_or_refused(isthmus, runs, photographs, tmp_path):
+def test_a_query_of_another_size_is_refused_unless_it_is_to_be_scaled(isthmus, runs, photographs, tmp_path):
     with Image.open(photographs / "9/3.png") as image:
         image.resize((40, 32)).save(tmp_path / "large.png")
-    arguments = ("--out", tmp_path / "out")
-    code, _, err = isthmus("search", runs / "vae", tmp_path / "large.png", photographs, *arguments)
+    arguments = ("search", runs / "vae", tmp_path / "large.png", photographs, "--out", tmp_path / "out")
+    refused = isthmus(*arguments)
+    check_refused(refused, "QUERY: large.png has 32 x 40 pixels, and", "images of 16 x 16", "add --resize")
+    assert not (tmp_path / "out").exists()
+    code, _, err = isthmus(*arguments, "--resize")
     assert code == 0
     assert "1 image resized to 16 x 16, as in training.\n1 image cropped at the centre to these proportions." in err
     assert isthmus("encode", runs / "linear", photographs, "--out", tmp_path / "codes.npz")[0] == 0
     refused = isthmus("search", runs / "vae", tmp_path / "codes.npz", photographs, "--out", tmp_path / "none")
     check_refused(refused, "codes.npz holds codes of 2 numbers, those of", "have 3")
     assert not (tmp_path / "none").exists()
+
+
+def test_queries_of_any_size_are_taken_where_the_training_scaled_its_images(isthmus, photographs, tmp_path):
+    changes = ["training.epochs=1", "data.height=24", "data.width=24"]
+    train_one("linear", str(toy(tmp_path / "toy.npz")), tmp_path / "run", changes=changes)
+    out = ("--out", tmp_path / "out")
+    code, _, err = isthmus("search", tmp_path / "run", photographs / "9/3.png", photographs, *out)
+    assert code == 0, err
+    assert "resized to 24 x 24, as in training" in err
 
 
 def test_images_that_were_named_from_another_folder_are_found(isthmus, photographs, tmp_path, monkeypatch):

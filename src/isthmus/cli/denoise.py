@@ -99,9 +99,7 @@ def denoise(
         bool, typer.Option("--uncertainty", help="Also write the standard deviation of each pixel.")
     ] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Clip the damaged images to [0, 1], as a camera would.")] = False,
-    resize: Annotated[
-        bool, typer.Option("--resize", help="Bring images to the size the run was trained with.")
-    ] = False,
+    resize: options.Resize = False,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = Path("denoised"),
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides the damage, and the restarts.")] = 0,
     device: options.Device = "auto",

@@ -28,6 +28,7 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on in an existing folder; what is finished is not done again.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Empty an existing folder of this kind first.")]
+Resize = Annotated[bool, typer.Option("--resize", help="Bring images to the size the run was trained with.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read, instead of stopping.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show nothing but errors.")]

@@ -40,6 +40,7 @@ def search(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many images to find for each, at most 1000.")] = 10,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to write.")] = Path("found"),
+    resize: options.Resize = False,
     device: options.Device = "auto",
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -48,7 +49,7 @@ def search(
 ) -> None:
     """Find the images of DATA that are most like QUERY: those with the nearest codes.
 
-    Images are brought to the size and channels of the training. Writes sheet.png, the images side by side, and
+    Images of DATA are brought to the size and channels of the training. Writes sheet.png, the images side by side, and
     table.csv, with the distances. Of a file of codes the sheet shows what RUN decodes.
     """
     from isthmus.cli.console import Console
@@ -58,7 +59,17 @@ def search(
     console = Console(quiet=quiet, progress=not no_progress)
     place = options.choose_device(device)
     with console.progress("search") as progress:
-        found = search_into(out, run, query, data, count=count, overwrite=overwrite, device=place, progress=progress)
+        found = search_into(
+            out,
+            run,
+            query,
+            data,
+            count=count,
+            resize=resize,
+            overwrite=overwrite,
+            device=place,
+            progress=progress,
+        )
     for note in found.notes:
         console.say(note)
     for left_out in (found.queries_left_out, found.left_out):

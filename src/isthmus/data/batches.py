@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Stream:
     """Images to be read once, batch by batch. While that happens, `bad` (name -> reason) and the notes fill up.
 
     source: as it was asked for. count: images found, those included that will turn out bad. shape: (C, H, W) of the
-    batches.
+    batches. other_size: a sentence on the first image that had to be resized.
     """
 
     source: str
@@ -62,6 +62,13 @@ class Stream:
     batches: Iterable[Batch] = ()
     bad: dict[str, str] = field(default_factory=dict)
     changes: Counter[str] = field(default_factory=Counter)
+    other_size: str | None = None
+
+    def changed(self, names: Sequence[str], size: tuple[int, int], changes: Iterable[str]) -> None:
+        """Count what was done to images of (height, width)."""
+        self.changes.update(dict.fromkeys(changes, len(names)))
+        if self.other_size is None and size != self.shape[1:]:
+            self.other_size = f"{names[0]} has {size[0]} x {size[1]} pixels"
 
     def notes(self) -> list[str]:
         """A sentence on each kind of change made to images so far."""
@@ -118,7 +125,8 @@ def _decoded(stream: Stream, paths: list[Path], root: Path) -> Iterator[Batch]:
                 else:
                     images.append(found)
                     names.append(name)
-                    stream.changes.update(_changes(headers[path], stream.shape))
+                    header = headers[path]
+                    stream.changed([name], (header.height, header.width), _changes(header, stream.shape))
             if images:
                 labels = tuple(name.split("/")[0] if "/" in name else None for name in names)
                 yield Batch(np.stack(images), tuple(names), labels)
@@ -143,7 +151,7 @@ def _rows(stream: Stream, table: Table, stem: str) -> Iterator[Batch]:
                 else:
                     names.append(name)
                     known.append(labels[row])
-                    stream.changes.update(_changes(header, stream.shape))
+                    stream.changed([name], (header.height, header.width), _changes(header, stream.shape))
             first += len(part.headers)
             if names and part.pixels is not None:
                 yield Batch(as_trained(part.pixels, stream.shape), tuple(names), tuple(known))
@@ -200,8 +208,8 @@ def _cut(stream: Stream, pixels: Pixels, labels: list[str] | None, stem: str) ->
             else:
                 good.append(i)
         if good:
-            stream.changes.update({what: len(good) for what, done in kinds.items() if done})
             names = tuple(f"{stem}-{i:0{digits}d}" for i in good)
+            stream.changed(names, (height, width), [what for what, done in kinds.items() if done])
             yield Batch(
                 as_trained(pixels[good], stream.shape), names, tuple(labels[i] if labels else None for i in good)
             )

@@ -88,19 +88,23 @@ def search(
     data: str | None = None,
     *,
     count: int = 10,
+    resize: bool = False,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
 ) -> Found:
     """The images nearest to each of QUERY in the code space of a run, which `find_run` finds in `folder`.
 
     Arguments: query, data: what `open_images` takes, or a file of codes that `encode` wrote; data is by default what
-    the run was trained on. count: neighbours of each. progress: called with (images done, images in all, a line).
-    Raises: InputError if the run has no codes, or those of a file are not its own; DataError if no image can be used.
+    the run was trained on. count: neighbours of each. resize: whether images of QUERY may have another size than those
+    of the training; those of DATA may. progress: called with (images done, images in all, a line).
+    Raises: InputError if the run has no codes, those of a file are not its own, or a query has another size; DataError
+    if no image can be used.
     """
     if not 1 <= count <= MOST:
         raise InputError(f"-n is the number of images to find, from 1 to {MOST}; got {count}.")
     run = find_run(folder, (Autoencoder, VAE))
     asked, notes = _taken(run, query, device), []
+    _check_size(run, asked, resize)
     if data is None:
         data = _trained_on(run)
         notes.append(f"searched among {data}, which {run.folder} was trained on")
@@ -166,6 +170,22 @@ def _taken(run: Run, source: str, device: str | torch.device, progress: Progress
         return _Taken(stored, None, None)
     encoded = encode_images(run.folder, source, device=device, progress=progress)
     return _Taken(usable(codes_file(encoded, run), source), encoded.stream.source, encoded.stream)
+
+
+def _check_size(run: Run, asked: _Taken, resize: bool) -> None:
+    """Raises: InputError if a query has another size than the network's, and nobody said that it is to be scaled."""
+    if asked.stream is None or asked.stream.other_size is None or resize or _scales(run):
+        return
+    height, width = asked.stream.shape[1:]
+    raise InputError(
+        f"QUERY: {asked.stream.other_size}, and {run.folder} was trained on images of {height} x {width}, none "
+        f"of which it scaled: add --resize to bring QUERY to that size, or give an image of that size."
+    )
+
+
+def _scales(run: Run) -> bool:
+    """Whether the training was told to scale its images."""
+    return (run.folder / "run.json").exists() and run.settings().data.height is not None
 
 
 def _changes(*parts: _Taken) -> list[str]:

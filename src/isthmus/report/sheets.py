@@ -93,6 +93,7 @@ def search_into(
     data: str | None = None,
     *,
     count: int = 10,
+    resize: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -102,7 +103,7 @@ def search_into(
     The sheet shows 24 queries at most, and 12 images for each; the table has all.
     """
     with results(folder, marker="search.json", overwrite=overwrite) as begin:
-        found = search(run, query, data, count=count, device=device, progress=progress)
+        found = search(run, query, data, count=count, resize=resize, device=device, progress=progress)
         sheet = _search_sheet(found)
         begin()
         searched = {"source": found.source or data, "images": len(found.among)}
