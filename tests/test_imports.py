@@ -24,6 +24,7 @@ ORDER = [
     "data.imageset",
     "data.split",
     "data.idx",
+    "data.states",
     "data.contents",
     "data.photographs",
     "data.decoding",

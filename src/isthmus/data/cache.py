@@ -21,6 +21,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -87,10 +88,21 @@ class Place:
     start: str
 
     def find(self, name: str) -> ImageSet | None:
-        """The images kept here, called `name`; None if there are none, or they are damaged."""
-        with contextlib.suppress(OSError):  # a file that is gone or forbidden: the reader finds it too, and names it
+        """The images kept here, called `name`; None if there are none, or they are damaged.
+
+        Those of the files as they were last seen are read while it is seen whether the files are still the same.
+        """
+        with contextlib.suppress(OSError), ThreadPoolExecutor(1) as pool:  # a file that is gone: the reader names it
             if any(_folder().glob(f"{self.start}-*.json")):
-                return _read(self._path(self.ledger.sums(self.root, self.names)[1]), name)
+                last = self.ledger.last_key()
+                reading = pool.submit(_read, self._path(last), name) if last else None
+                key = self.ledger.sums(self.root, self.names)[1]
+                if reading is None or key != last:
+                    reading = pool.submit(_read, self._path(key), name)
+                images = reading.result()
+                if images is not None:
+                    _mark(self._path(key))
+                return images
         return None
 
     def keep(self, images: ImageSet, sums: Sums, states: States) -> None:
@@ -170,9 +182,13 @@ def _read(path: Path, name: str) -> ImageSet | None:
             return None
     except Exception:  # a damaged entry may raise anything; nothing is lost, the images are decoded again
         return None
+    return images
+
+
+def _mark(path: Path) -> None:
+    """Note that an entry was used."""
     with contextlib.suppress(OSError):  # of a read-only disk: the date only says what to remove last
         os.utime(path)
-    return images
 
 
 def _write(path: Path, images: ImageSet) -> None:

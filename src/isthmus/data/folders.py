@@ -9,6 +9,7 @@ is read as parquet.py says.
 """
 
 import os
+from bisect import bisect
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from isthmus.data.uniform import (
 from isthmus.errors import DataError
 
 SAMPLE = 64  # files by which is guessed what all are like
+_ENDINGS = tuple(SUFFIXES)
 _PARTS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing"})
 
 
@@ -149,31 +151,48 @@ def _search(start: str, folder: str, label: str | None, root: str, found: _Found
     """Sort all that is visible below `folder` into `found`; `label`: the class we are in; `start`: of its paths."""
     try:
         with os.scandir(folder) as listed:
-            entries = sorted(listed, key=lambda entry: entry.name)
+            entries = list(listed)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
-    for entry in entries:
-        name = entry.name
-        if name.startswith("."):
-            continue
-        path, linked = start + name, entry.is_symlink()
-        is_folder = os.path.isdir(entry.path) if linked else entry.is_dir()  # a link to itself is none
-        is_image = name[name.rfind(".") :].lower() in SUFFIXES
-        if (is_folder or (is_image and linked)) and _leaves(path, root):
-            found.leaving.append(path)
-        elif is_folder and linked:  # it may lead back to where we are
-            found.linked_folders += 1
-        elif is_folder:
-            if label is None:
-                found.subfolders.append(name)
-            _search(os.path.join(path, ""), path, label or name, root, found)
-        elif is_image:
-            found.paths.append(path)
-            found.labels.append(label)
-        else:
-            found.others += 1
-            if name.lower().endswith(SUFFIX):
-                found.tables.append(path)
+    files = sorted([entry.name for entry in entries if entry.is_file(follow_symlinks=False)])
+    others = [] if len(files) == len(entries) else [e for e in entries if not e.is_file(follow_symlinks=False)]
+    done = 0
+    for entry in sorted(others, key=lambda entry: entry.name):  # few; the files between two of them go together
+        upto = bisect(files, entry.name)
+        _add_files(start, files[done:upto], label, found)
+        _add_other(start, entry, label, root, found)
+        done = upto
+    _add_files(start, files[done:], label, found)
+
+
+def _add_files(start: str, names: list[str], label: str | None, found: _Found) -> None:
+    visible = [name for name in names if name[0] != "."]
+    images = [name for name in visible if name.lower().endswith(_ENDINGS)]
+    found.paths += [start + name for name in images]
+    found.labels += [label] * len(images)
+    found.others += len(visible) - len(images)
+    if len(images) < len(visible):
+        found.tables += [start + name for name in visible if name.lower().endswith(SUFFIX)]
+
+
+def _add_other(start: str, entry: os.DirEntry[str], label: str | None, root: str, found: _Found) -> None:
+    """Sort what is no file of its own into `found`: a folder and all below it, a link, or what has no content."""
+    name = entry.name
+    if name.startswith("."):
+        return
+    path, linked = start + name, entry.is_symlink()
+    is_folder = os.path.isdir(entry.path) if linked else entry.is_dir()  # a link to itself is none
+    is_image = name.lower().endswith(_ENDINGS)
+    if (is_folder or (is_image and linked)) and _leaves(path, root):
+        found.leaving.append(path)
+    elif is_folder and linked:  # it may lead back to where we are
+        found.linked_folders += 1
+    elif is_folder:
+        if label is None:
+            found.subfolders.append(name)
+        _search(os.path.join(path, ""), path, label or name, root, found)
+    else:
+        _add_files(start, [name], label, found)
 
 
 def _leaves(path: str, root: str) -> bool:
