@@ -55,9 +55,9 @@ def words() -> set[str]:
 @cache
 def code_of(*folders: str) -> str:
     """All Python in these folders, without this test's own."""
-    paths = [
-        path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if path.name != "test_docs.py"
-    ]
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    hidden = [path for path in found if any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
+    paths = [path for path in found if path.name != "test_docs.py" and path not in hidden]
     return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 

@@ -31,8 +31,10 @@ from isthmus.settings import (
     RunSettings,
     TrainingSettings,
 )
+from isthmus.training.duration import cost
 from isthmus.training.loop import Progress
-from isthmus.training.sweep import Outcome, Trial, cost, run_trial, sweep
+from isthmus.training.sweep import Outcome, Trial, sweep
+from isthmus.training.trial import run_trial
 from isthmus.training.workers import Died, Orders, in_processes, own_processors
 
 BRIEF = TrainingSettings(epochs=2, batch_size=16)

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import filelock
 import numpy as np
@@ -28,17 +28,15 @@ LOCK = ".lock"  # an empty file that stays: to remove it would let two processes
 PATIENCE = 60.0  # seconds to wait for another process that writes
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is either whole or not there; who may read it follows the umask.
-
-    Raises: StorageError, naming the file and the cause, if it cannot be written.
-    """
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes its name when all is written, and is removed if that fails. Raises: StorageError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -47,6 +45,15 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or not there; who may read it follows the umask.
+
+    Raises: StorageError, naming the file and the cause, if it cannot be written.
+    """
+    with written(path) as file:
+        file.write(content)
 
 
 @contextlib.contextmanager

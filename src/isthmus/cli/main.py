@@ -35,6 +35,7 @@ from isthmus.cli import (
     search,
     shapes,
     study,
+    sweep,
     train,
 )
 from isthmus.errors import FAILED, INTERRUPTED, TERMINATED, USAGE, IsthmusError, TrainedOnWarning
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.command()(study.study)
 app.command()(train.train)
+app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
 app.command()(denoise.denoise)
 app.command()(classify.classify)
@@ -102,7 +104,7 @@ def run() -> NoReturn:
             raise
         word, code = ("terminated", TERMINATED) if _terminations else ("interrupted", INTERRUPTED)
         rest = "; finished runs are kept, the same command with --resume does the rest"
-        _end(f"{word}{rest if sys.argv[1:2] in (['study'], ['train']) else ''}", code)
+        _end(f"{word}{rest if sys.argv[1:2] in (['study'], ['train'], ['sweep']) else ''}", code)
     except BrokenPipeError:  # the reader of stdout has gone, as `| head` does
         _drop_stdout()
         sys.exit(FAILED)

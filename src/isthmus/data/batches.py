@@ -115,7 +115,7 @@ def _decoded(stream: Stream, paths: list[Path], root: Path) -> Iterator[Batch]:
         return fitted
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for part in _slices(len(paths), 3 * math.prod(stream.shape[1:])):
+        for part in slices_of(len(paths), 3 * math.prod(stream.shape[1:])):
             headers = _headers(stream, paths[part], root)
             images, names = [], []
             for path, found in zip(headers, pool.map(attempt, headers), strict=True):
@@ -126,7 +126,7 @@ def _decoded(stream: Stream, paths: list[Path], root: Path) -> Iterator[Batch]:
                     images.append(found)
                     names.append(name)
                     header = headers[path]
-                    stream.changed([name], (header.height, header.width), _changes(header, stream.shape))
+                    stream.changed([name], (header.height, header.width), changes_of(header, stream.shape))
             if images:
                 labels = tuple(name.split("/")[0] if "/" in name else None for name in names)
                 yield Batch(np.stack(images), tuple(names), labels)
@@ -151,7 +151,7 @@ def _rows(stream: Stream, table: Table, stem: str) -> Iterator[Batch]:
                 else:
                     names.append(name)
                     known.append(labels[row])
-                    stream.changed([name], (header.height, header.width), _changes(header, stream.shape))
+                    stream.changed([name], (header.height, header.width), changes_of(header, stream.shape))
             first += len(part.headers)
             if names and part.pixels is not None:
                 yield Batch(as_trained(part.pixels, stream.shape), tuple(names), tuple(known))
@@ -167,18 +167,18 @@ def _headers(stream: Stream, paths: list[Path], root: Path) -> dict[Path, Header
     return headers
 
 
-def _changes(header: Header, shape: Shape) -> list[str]:
+def changes_of(header: Header, shape: Shape) -> list[str]:
     channels, height, width = shape
     kinds = {
         f"resized to {height} x {width}, as in training": (header.height, header.width) != (height, width),
         "cropped at the centre to these proportions": header.height * width != header.width * height,
         "of several pictures or frames: the first was taken": header.several,
-        **_channel_changes(grey=header.grey, channels=channels),
+        **channel_changes(grey=header.grey, channels=channels),
     }
     return [what for what, done in kinds.items() if done]
 
 
-def _channel_changes(*, grey: bool, channels: int) -> dict[str, bool]:
+def channel_changes(*, grey: bool, channels: int) -> dict[str, bool]:
     return {
         "turned from colour to grey": channels == 1 and not grey,
         "in grey repeated over 3 channels": channels == 3 and grey,
@@ -197,12 +197,12 @@ def _cut(stream: Stream, pixels: Pixels, labels: list[str] | None, stem: str) ->
     resized = f"scaled from {height} x {width} to {stream.shape[1]} x {stream.shape[2]}, as in training"
     kinds = {
         resized: (height, width) != stream.shape[1:],
-        **_channel_changes(grey=channels == 1, channels=stream.shape[0]),
+        **channel_changes(grey=channels == 1, channels=stream.shape[0]),
     }
-    for part in _slices(len(pixels), 3 * max(height * width, math.prod(stream.shape[1:]))):
+    for part in slices_of(len(pixels), 3 * max(height * width, math.prod(stream.shape[1:]))):
         good = []
         for i in range(*part.indices(len(pixels))):
-            reason = _unusable(pixels[i])
+            reason = unusable(pixels[i])
             if reason:
                 stream.bad[f"{stem}-{i:0{digits}d}"] = reason
             else:
@@ -215,7 +215,7 @@ def _cut(stream: Stream, pixels: Pixels, labels: list[str] | None, stem: str) ->
             )
 
 
-def _unusable(pixels: Pixels) -> str:
+def unusable(pixels: Pixels) -> str:
     """Why an image of an array cannot be used, or nothing."""
     if pixels.dtype == np.uint8:
         return ""
@@ -270,7 +270,7 @@ def _class_names(images: ImageSet) -> list[str] | None:
     return None if images.labels is None else [images.classes[label] for label in images.labels]
 
 
-def _slices(count: int, values: int) -> Iterator[slice]:
+def slices_of(count: int, values: int) -> Iterator[slice]:
     """Over `count` images of so many values each, at most 1000 of them and 64 MiB as float32 at once."""
     step = max(1, min(MOST, CHUNK_VALUES // values))
     return (slice(start, start + step) for start in range(0, count, step))

@@ -78,9 +78,9 @@ def read_labels(table: Table) -> Labels:
     found = Labels()
     if table.label is None:
         return Labels([None] * table.count)
-    for values in _column(table, table.label, LABELS_AT_ONCE):
+    for values in column_values(table, table.label, LABELS_AT_ONCE):
         for value in values:
-            label, problem = _class_of(value, table.names)
+            label, problem = class_of(value, table.names)
             if problem:
                 found.bad[len(found.labels)] = problem
             found.labels.append(label)
@@ -95,7 +95,7 @@ def read_rows(table: Table, shape: Shape | None, bad: Mapping[int, str] | None =
 
     Arguments: bad: row -> reason of those that are not to be used whatever their image is.
     """
-    parts = _in_parts(contents(table, bad), files_in_part(shape))
+    parts = in_parts(contents(table, bad), files_in_part(shape))
     processes = processes_for(table.count, table.size)
     with closing(read_contents(parts, shape, count=table.count, processes=processes)) as read:
         yield from read
@@ -104,7 +104,7 @@ def read_rows(table: Table, shape: Shape | None, bad: Mapping[int, str] | None =
 def contents(table: Table, bad: Mapping[int, str] | None = None) -> Iterator[Content]:
     """What the images of all rows contain, in order; see `read_rows`."""
     bad, row = bad or {}, 0
-    for values in _column(table, table.image if table.bare else f"{table.image}.bytes", ROWS_AT_ONCE):
+    for values in column_values(table, table.image if table.bare else f"{table.image}.bytes", ROWS_AT_ONCE):
         for value in values:
             data, reason = _bytes_of(value)
             yield Content(table.name(row), data, bad.get(row, reason))
@@ -133,13 +133,13 @@ def _sample(table: Table) -> list[Header] | None:
     first: list[Content] = []
     for i in places:
         part = replace(table, paths=(table.paths[i],), rows=(table.rows[i],))
-        first += next(_in_parts(contents(part), SAMPLED_ROWS), [])
+        first += next(in_parts(contents(part), SAMPLED_ROWS), [])
     with without_warnings():
         headers = read_part(first, None).headers
     return None if any(isinstance(header, str) for header in headers) else cast(list[Header], headers)
 
 
-def _in_parts(rows: Iterator[Content], most: int) -> Iterator[list[Content]]:
+def in_parts(rows: Iterator[Content], most: int) -> Iterator[list[Content]]:
     """So many of them at once, or fewer if they are large."""
     held: list[Content] = []
     size = 0
@@ -153,7 +153,7 @@ def _in_parts(rows: Iterator[Content], most: int) -> Iterator[list[Content]]:
         yield held
 
 
-def _column(table: Table, column: str, at_once: int) -> Iterator[list[Any]]:
+def column_values(table: Table, column: str, at_once: int) -> Iterator[list[Any]]:
     """The values of a column, some rows after the others; one that cannot be read is a `_Damage`."""
     for path, rows in zip(table.paths, table.rows, strict=True):
         with open_file(path) as file:
@@ -196,7 +196,7 @@ def _bytes_of(value: Any) -> tuple[bytes, str]:
     return data, ""
 
 
-def _class_of(value: Any, names: Sequence[str]) -> tuple[str | None, str]:
+def class_of(value: Any, names: Sequence[str]) -> tuple[str | None, str]:
     """The class that a label stands for, and why it stands for none if that makes the row bad."""
     if isinstance(value, _Damage):
         return None, f"has a label that {value.reason}"

@@ -216,7 +216,7 @@ def open_file(path: str) -> Any:
     """A Parquet file, to be left by `with`. Raises: DataError."""
     parquet = _pyarrow("pyarrow.parquet", path)
     try:
-        file = parquet.ParquetFile(path, buffer_size=BUFFER, page_checksum_verification=True)
+        file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True)
         names = file.schema_arrow.names
     except reading_errors() as error:
         raise _unreadable(path, first_line(error)) from error

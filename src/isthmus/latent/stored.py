@@ -11,7 +11,8 @@ import numpy as np
 from isthmus.data.catalog import CATALOG
 from isthmus.errors import DataError
 from isthmus.runs import Run
-from isthmus.training.codes import CodesFile, check_model, holds_codes, read_codes
+from isthmus.training.codes import CodesFile, check_model
+from isthmus.training.joined_codes import holds_joined_codes, read_joined_codes
 from isthmus.training.redraw import unsaid
 
 
@@ -31,9 +32,9 @@ def stored_codes(source: str | Path, run: Run) -> Usable | None:
     them is finite.
     """
     path = Path(os.path.expanduser(source))
-    if is_named(source) or not os.path.isfile(path) or not holds_codes(path):
+    if is_named(source) or not holds_joined_codes(path):
         return None
-    codes = read_codes(path)
+    codes = read_joined_codes(path)
     check_model(path, codes, run)
     found = usable(codes, source)
     return found if codes.run is not None else replace(found, notes=(unsaid(path),))

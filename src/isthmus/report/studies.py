@@ -166,7 +166,7 @@ def run_study(
         overwrite=overwrite,
     )
     with opened as study:
-        if study.finished:
+        if study.finished and report.exists():  # a sweep of the same file, which has none, is a beginning
             study.reporter.say(f"{folder}: finished before, nothing to do")
             return report, read_json(folder / "summary.json")
         for note in notes:

@@ -35,7 +35,8 @@ from isthmus.networks.apply import BATCH, Coder, decode, ranges, reconstruct, to
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
-from isthmus.training.codes import CodesFile, check_model, read_codes
+from isthmus.training.codes import CodesFile, check_model
+from isthmus.training.joined_codes import read_joined_codes
 from isthmus.training.loop import Progress
 from isthmus.training.predict import COMMANDS, find_run
 from isthmus.writing import write_bytes, write_json
@@ -96,13 +97,13 @@ def decode_codes(
 
     A picture is called after the path its code carries, or by the number of its row where there are no paths, one
     occurs twice, or one is no plain relative path.
-    Arguments: run_folder: what `find_run` takes. source: what `read_codes` takes. progress: called with (codes done,
-    codes in all, a line). begin: called before the first file is written.
+    Arguments: run_folder: what `find_run` takes. source: what `read_joined_codes` takes. progress: called with (codes
+    done, codes in all, a line). begin: called before the first file is written.
     Raises: InputError for a run without a decoder, or codes of another size or run; DataError if no code can be used;
     StorageError.
     """
     run, network = coder_of(run_folder, device)
-    codes = read_codes(source)
+    codes = read_joined_codes(source)
     check_model(source, codes, run)
     found = Decoded(notes=[unsaid(source)] if codes.run is None else [])
     names = _names_of(codes, found.notes)

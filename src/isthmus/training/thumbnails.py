@@ -15,14 +15,11 @@ and so only they are held.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
-import os
-import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +32,7 @@ from isthmus.data.shards import features_of
 from isthmus.errors import DataError, InputError
 from isthmus.training.loop import Progress
 from isthmus.training.predict import Encoded
-from isthmus.writing import TEMPORARY, storage_error
+from isthmus.writing import written
 
 COLUMNS = frozenset({"id", "code", "projection_x", "projection_y"})  # by which such a file is known
 NOTE = b"isthmus"  # key in the schema: {"model": sha256 of the weights}
@@ -73,7 +70,7 @@ def write_thumbnails(
     schema = _schema(pyarrow, encoded, model)
     plane, done, count = principal_plane(encoded.codes), 0, len(encoded.names)
     with (
-        _written(path) as file,
+        written(path) as file,
         parquet.ParquetWriter(file, schema, use_dictionary=False, write_page_checksum=True) as writer,
     ):
         for batch in stream.batches:
@@ -167,25 +164,6 @@ def _eight_bits(images: Pixels) -> NDArray[np.uint8]:
     if images.dtype == np.uint8:
         return images.astype(np.uint8, copy=False)
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
-
-
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes its name when all is written, and is removed if that fails. Raises: StorageError."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise storage_error(path, error) from error
 
 
 def _numbers(path: Path, kind: str, column: Any) -> NDArray[np.float32]:
