@@ -1,7 +1,8 @@
 # Every command the project knows. The first use of any of them makes the environment in .venv.
 #   make demo     train and report on the embedded digits
 #   make test     all tests that take seconds   make test-slow    those that take minutes
-#   make lint     ruff, mypy                      make bench        figures of benchmarks/README.md
+#   make lint     ruff, mypy                      make bench        figures of benchmarks/README.md, beside those of others
+#   make bench-fast   four of them, in under 8 minutes
 #   make docs     the documentation as a site     make explorer     the explorer's page; needs Node.js
 # On Linux without a GPU, name the index of PyTorch's CPU builds: make demo TORCH_INDEX=URL (see README).
 
@@ -15,7 +16,7 @@ STATIC := src/isthmus/explorer/static
 PAGE := $(STATIC)/index.html
 PAGE_SOURCES := $(wildcard explorer/*.json explorer/*.html explorer/*.ts) $(shell find explorer/src -type f)
 
-.PHONY: demo test test-slow lint bench docs explorer clean
+.PHONY: demo test test-slow lint bench bench-fast docs explorer clean
 
 # Without Node.js, or without its packages, there is a report all the same.
 demo: $(READY)
@@ -37,17 +38,10 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python benchmarks/train_lab.py
-	$(BIN)/python benchmarks/encode.py
-	$(BIN)/python benchmarks/map_solvers.py
-	$(BIN)/python benchmarks/study_full.py
-	$(BIN)/python benchmarks/sweep.py
-	$(BIN)/python benchmarks/study_signs.py
-	$(BIN)/python benchmarks/outliers.py
-	$(BIN)/python benchmarks/search.py
-	$(BIN)/python benchmarks/folders.py
-	$(BIN)/python benchmarks/memory_map.py
-	$(BIN)/python benchmarks/explorer.py
+	$(BIN)/python benchmarks/suite.py
+
+bench-fast: $(READY)
+	$(BIN)/python benchmarks/suite.py --fast
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet -e ".[docs]" -c constraints.txt

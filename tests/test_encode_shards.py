@@ -595,6 +595,7 @@ def large_shards(folder: Path, count: int) -> Path:
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_nothing_but_time(runs: Path, tmp_path: Path) -> None:
     source, out = large_shards(tmp_path / "s", 6), tmp_path / "codes"
     process = start("encode", runs / "linear", f"{source}/*.parquet", "--out", out, "--workers", 2, "--json")
@@ -616,6 +617,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(runs: Path, tmp_path: Pa
 
 
 @needs_proc
+@pytest.mark.slow
 def test_after_everything_was_killed_the_same_command_does_the_rest(runs: Path, tmp_path: Path) -> None:
     source, out = large_shards(tmp_path / "s", 6), tmp_path / "codes"
     arguments = ("encode", runs / "linear", f"{source}/*.parquet", "--out", out, "--workers", 1, "--json")
@@ -642,6 +644,7 @@ def test_after_everything_was_killed_the_same_command_does_the_rest(runs: Path, 
 
 
 @needs_proc
+@pytest.mark.slow
 def test_an_interrupt_ends_all_and_keeps_what_is_done(runs: Path, tmp_path: Path) -> None:
     source, out = large_shards(tmp_path / "s", 8), tmp_path / "codes"
     process = start("encode", runs / "linear", source, "--engine", "process", "--out", out, "--workers", 1)
@@ -678,6 +681,7 @@ def test_a_shard_that_kills_every_worker_is_given_up_and_the_others_done(
     assert list((tmp_path / "codes").glob(".*.writing")) == []
 
 
+@pytest.mark.slow
 def test_fifty_shards_by_two_workers_give_what_one_gives(isthmus: Any, runs: Path, tmp_path: Path) -> None:
     source = some_shards(tmp_path / "s", 50)
     told: list[tuple[int, int, str]] = []
@@ -784,6 +788,7 @@ def peak(run: Path, source: Path, out: Path, images: int) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system for the peak as Unix tells it")
 @pytest.mark.parametrize("suffix", [".parquet", ".npy", ".npz"])
 def test_eight_times_the_rows_take_no_more_memory(runs: Path, tmp_path: Path, suffix: str) -> None:
@@ -803,7 +808,7 @@ def test_eight_times_the_rows_take_no_more_memory(runs: Path, tmp_path: Path, su
         peaks.append(peak(runs / "linear", source, tmp_path / "codes.parquet", count))
         source.unlink()
     assert sizes[1] > 7 * sizes[0]
-    assert peaks[1] < peaks[0] + (sizes[1] - sizes[0]) / 4, (peaks, sizes)
+    assert peaks[1] < peaks[0] + (sizes[1] - sizes[0]) / 2, (peaks, sizes)
 
 
 # -- codes in several files

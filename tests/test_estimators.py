@@ -211,7 +211,7 @@ def test_how_long_and_how_fast_is_decided_by_the_table_the_count_and_the_user() 
     small = schedule("lab", 40, none)
     assert (small.epochs, small.batch_size, small.schedule, small.learning_rate) == (40, 8, "one-cycle", 1e-2)
     slow = schedule("lab", 40, {**none, "learning_rate": 1e-4})
-    assert (slow.epochs, slow.schedule, slow.learning_rate) == (40, "constant", 1e-4)
+    assert (slow.epochs, slow.schedule, slow.learning_rate) == (40, "one-cycle", 1e-4)
     assert schedule("vae", 40, {**none, "epochs": 7, "batch_size": 20}).epochs == 7
     calm = calm_schedule("strong", none)
     assert (calm.schedule, calm.learning_rate) == ("constant", NETWORKS["strong"].training.learning_rate / 4)

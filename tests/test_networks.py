@@ -17,7 +17,7 @@ from isthmus.networks import apply, pca
 from isthmus.networks.autoencoder import Autoencoder, lab, linear, strong
 from isthmus.networks.catalog import build
 from isthmus.networks.classifier import classifier
-from isthmus.networks.convolution import UpsampleConv2d, down_block, most_halvings
+from isthmus.networks.convolution import UpsampleConv2d, doubled, down_block, most_halvings
 from isthmus.settings import (
     ClassifierSettings,
     DenoiserSettings,
@@ -34,7 +34,7 @@ def gradients(loss: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tens
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (8, 8), (7, 3)])
-@pytest.mark.parametrize("channels", [(1, 1), (16, 3), (3, 16)])
+@pytest.mark.parametrize("channels", [(1, 1), (16, 1), (16, 3), (3, 16)])
 def test_upsampling_convolution_equals_the_plain_form(height: int, width: int, channels: tuple[int, int]) -> None:
     torch.manual_seed(0)
     layer = UpsampleConv2d(*channels).double()
@@ -48,6 +48,20 @@ def test_upsampling_convolution_equals_the_plain_form(height: int, width: int, c
     inputs = [images, layer.weight, layer.bias]
     ours, theirs = (gradients((f(images) * weights).sum(), inputs) for f in (layer, plain))
     for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-11)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_doubling_to_one_channel_equals_the_operator_of_pytorch(bias: bool) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(3, 6, 5, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(6, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    shift = torch.randn(1, dtype=torch.float64, requires_grad=True) if bias else None
+    inputs = [images, weight] if shift is None else [images, weight, shift]
+    ours = doubled(images, weight, shift)
+    theirs = F.conv_transpose2d(images, weight, shift, stride=2, padding=1)
+    assert torch.allclose(ours, theirs, atol=1e-12)
+    for a, b in zip(*(gradients((y**2).sum(), inputs) for y in (ours, theirs)), strict=True):
         assert torch.allclose(a, b, atol=1e-11)
 
 

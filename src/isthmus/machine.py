@@ -12,6 +12,7 @@ import torch
 
 from isthmus.data.catalog import MNIST, entries
 from isthmus.data.download import cache_folder
+from isthmus.networks.compiled import library
 from isthmus.runs import versions
 
 EXTRAS = ("onnx", "onnxscript", "onnxruntime", "huggingface-hub", "scikit-image", "ray", "datasets", "tensorboard")
@@ -35,6 +36,7 @@ def environment() -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "compiled": library().stem if library().exists() else None,
     }
 
 
@@ -48,6 +50,7 @@ def examine() -> dict[str, dict[str, str | int | None]]:
             "system": platform.platform(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
+            "compiled operators": str(library()) if library().exists() else None,
             "cpu capability": torch.backends.cpu.get_cpu_capability(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "mps": "yes" if torch.backends.mps.is_available() else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -40,27 +41,35 @@ def train(
     """Train one network on images and write a run folder.
 
     Settings are model.*, training.* and data.*, for example --set model.latent_dim=16 --set training.epochs=20.
+    On several devices: torchrun --nproc-per-node 2 -m isthmus train ...
     """
     from isthmus.cli.console import Console
     from isthmus.cli.reading import reading
     from isthmus.studies.single import train_one
+    from isthmus.training.distributed import joined, leads
     from isthmus.training.events import logging_events
 
-    console = Console(quiet=quiet, progress=not no_progress)
     options.prepare_process()
-    with logging_events(tensorboard) as written, reading(console):
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(joined(options.choose_device(device)))
+        console = Console(quiet=quiet or not leads(), progress=not no_progress)
+        written = stack.enter_context(logging_events(tensorboard if leads() else None))
+        stack.enter_context(reading(console))
         figures = train_one(
             network,
             data,
             out,
             changes=changes,
             seed=seed,
-            device=options.choose_device(device),
+            device=place,
             skip_bad=skip_bad,
             resume=resume,
             overwrite=overwrite,
             reporter=console,
         )
+        leader = leads()
+    if not leader:
+        return
     if as_json:
         events = {"events": str(written[0])} if written else {}
         typer.echo(json.dumps({"run": str(out), "figures": figures, **events}))

@@ -6,6 +6,7 @@
     *-idx3-ubyte, *.idx, also .gz        idx.py        labels are found beside it by name
     *.csv, *.csv.gz                      tables.py     a line is an image, a column a pixel
     *.npz                                here          arrays under the usual names
+    *.npy, a folder of them              npy.py        images alone; labels beside them
     *.parquet, a folder of them          parquet.py    a row is an image and its class, as Hugging Face writes them
 
 Paths in messages are written as they were given.
@@ -26,6 +27,7 @@ from isthmus.data.arrays import check_size
 from isthmus.data.folders import load_image_folder
 from isthmus.data.idx import find_mnist_files, is_idx_name, load_idx_file, load_mnist_folder
 from isthmus.data.imageset import ImageSet
+from isthmus.data.npy import find_npy, is_npy_name, load_npy
 from isthmus.data.parquet import load_parquet
 from isthmus.data.photographs import SUFFIXES
 from isthmus.data.shards import is_parquet_name
@@ -69,13 +71,17 @@ def _load_folder(path: Path, size: tuple[int, int] | None, skip_bad: bool) -> Im
     tables = find_tables(path)
     if tables is not None:
         return load_table_folder(path, tables, name=_name(path))
+    shards = find_npy(path)
+    if shards:
+        return load_npy(shards, name=_name(path))
     return load_image_folder(path, name=_name(path), size=size, skip_bad=skip_bad)
 
 
 def _load_arrays(path: Path) -> ImageSet:
     if not path.exists():
         raise DataError(
-            f"{path} does not exist; give a folder of images, an .npz file, Parquet, a CSV of pixels or an IDX file"
+            f"{path} does not exist; give a folder of images, an .npz or .npy file, Parquet, a CSV of pixels or an IDX "
+            "file"
         )
     if is_table_name(path):
         return load_table(path, name=_name(path).removesuffix(".csv"))
@@ -83,11 +89,14 @@ def _load_arrays(path: Path) -> ImageSet:
         return load_idx_file(path)
     if path.suffix.lower() == ".npz":
         return load_npz(path)
+    if is_npy_name(path):
+        return load_npy([path], name=_name(path))
     if path.suffix.lower() in SUFFIXES:
         raise DataError(f"{path} is a single image; give the folder it lies in")
     raise DataError(
-        f"{path} is of a type not read here; give a folder of images, an .npz file, Parquet of images (.parquet), a "
-        "CSV of pixels (.csv), or an IDX file (a name such as train-images-idx3-ubyte or digits.idx, also with .gz)"
+        f"{path} is of a type not read here; give a folder of images, an .npz or .npy file, Parquet of images "
+        "(.parquet), a CSV of pixels (.csv), or an IDX file (a name such as train-images-idx3-ubyte or digits.idx, "
+        "also with .gz)"
     )
 
 
@@ -131,7 +140,8 @@ def _joined(
         first, second = (f"{part.dtype} {part.shape}" for part in parts)
         raise DataError(f"training images are {first}, test images {second}; both need one type and size")
     joined = np.concatenate(labels) if labels else None
-    return ImageSet.from_arrays(np.concatenate(parts), joined, classes=classes, name=name)
+    pixels = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    return ImageSet.from_arrays(pixels, joined, classes=classes, name=name)
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:

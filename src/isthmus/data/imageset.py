@@ -6,8 +6,9 @@
 
 Whatever was read, from an IDX file or a folder of photographs, looks like this afterwards; what was read is uint8 or
 float32, and float64 is for rows of numbers, (N, 1, 1, D). Images of a set that is too large for memory are a `Stored`
-(stored.py) in place of an array: it has the same shape and type, and gives arrays for slices and indices. A set is
-never changed in place: each method returns a new one, and the fingerprint is computed once.
+(stored.py) in place of an array, those of a part that shares the array of the whole a `Selection` (selection.py): both
+have the same shape and type, and give arrays for slices and indices. A set is never changed in place: each method
+returns a new one, and the fingerprint is computed once.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ from isthmus.data.arrays import (
     check_size,
     class_numbers,
 )
+from isthmus.data.selection import Selection, selection_in
 from isthmus.data.stored import luma_of, stored_in
 from isthmus.display import html
 from isthmus.errors import DataError
@@ -110,14 +112,24 @@ class ImageSet:
 
         No image of the result counts as a published test image any more.
         """
-        index = np.asarray(indices)
-        index = index if index.size else np.empty(0, np.int64)
-        labels = None if self.labels is None else self.labels[index]
-        stored = stored_in(self.images)
-        images = self.images[index] if stored is None else cast(Pixels, stored.select(index))
-        if stored is not None and images.size <= CHUNK_VALUES:
-            images = images[:]  # a few are an array as any other
-        return replace(self, images=images, labels=labels, published_test=0)
+        index = _index(indices)
+        if stored_in(self.images) is not None:
+            return self.view(index)
+        return replace(self, images=self.images[index], labels=self._labels(index), published_test=0)
+
+    def view(self, indices: ArrayLike) -> Self:
+        """The same as `take`, but the images stay where they are: no copy is made, and none may be altered."""
+        index, stored, selection = _index(indices), stored_in(self.images), selection_in(self.images)
+        if stored is not None:
+            chosen = stored.select(index)
+            images = cast(
+                Pixels, chosen[:] if chosen.size <= CHUNK_VALUES else chosen
+            )  # a few are an array as any other
+        elif selection is not None:
+            images = cast(Pixels, selection.select(index))
+        else:
+            images = cast(Pixels, Selection(self.images, np.arange(len(self))[index]))
+        return replace(self, images=images, labels=self._labels(index), published_test=0)
 
     def resize(self, height: int, width: int) -> Self:
         """Every image scaled to (C, height, width): bilinear, antialiased, pixel centres at halves.
@@ -188,6 +200,9 @@ class ImageSet:
             "notes": list(self.notes),
         }
 
+    def _labels(self, index: NDArray[Any]) -> Labels | None:
+        return None if self.labels is None else self.labels[index]
+
     def _chunks(self, larger: int = 0) -> Iterator[slice]:
         """Slices over N, each of at most CHUNK_VALUES values before and after the work."""
         channels, height, width = self.shape
@@ -217,19 +232,25 @@ def fingerprint_of(images: Pixels, labels: Labels | None, classes: Sequence[str]
 
 def hashes_of(images: Pixels) -> NDArray[np.uint64]:
     """(N,) one 8-byte BLAKE2b per image, over its pixels."""
-    hashes = []
+    digests = bytearray()  # a Python object for each would take seven times as much
     for part in parts_of(images):
         raw = np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data.cast("B")
         step = len(raw) // len(part)
-        hashes += [hashlib.blake2b(raw[at : at + step], digest_size=8).digest() for at in range(0, len(raw), step)]
-    return np.frombuffer(b"".join(hashes), "<u8").astype(np.uint64)
+        for at in range(0, len(raw), step):
+            digests += hashlib.blake2b(raw[at : at + step], digest_size=8).digest()
+    return np.frombuffer(digests, "<u8").astype(np.uint64)
 
 
 def parts_of(images: Pixels) -> Iterator[Pixels]:
-    """All of it if it is an array, else a few images at a time."""
-    if stored_in(images) is None:
+    """All of it if it is an array of its own, else a few images at a time."""
+    if stored_in(images) is None and selection_in(images) is None:
         yield images
         return
     step = max(1, CHUNK_VALUES // images[0].size)
     for start in range(0, len(images), step):
         yield images[start : start + step]
+
+
+def _index(indices: ArrayLike) -> NDArray[Any]:
+    index = np.asarray(indices)
+    return index if index.size else np.empty(0, np.int64)

@@ -15,13 +15,15 @@ from isthmus.errors import DataError
 FEWEST, FEWEST_PER_CLASS = 10, 3  # images that can be split in three
 
 
-def split(images: ImageSet, *, seed: int = 0) -> Split:
+def split(images: ImageSet, *, seed: int = 0, copy: bool = True) -> Split:
     """Divide a set into training, validation and test images, each shuffled, by (images, seed) alone.
 
     A published test set stays the test set, and a sixth of the rest is for validation: MNIST gives
     50,000 / 10,000 / 10,000. Otherwise 70 / 15 / 15. A labelled set is stratified: every part has nearly
     the same share of each class, and at least one image of it.
 
+    Arguments: copy: whether each part has an array of its own; if not, they share that of the set (selection.py), which
+    halves the memory.
     Raises: DataError for fewer than 10 images, or fewer than 3 of a class, to divide.
 
     >>> parts = split(ImageSet.from_arrays(np.zeros((20, 8, 8)), [0, 1] * 10))
@@ -38,14 +40,15 @@ def split(images: ImageSet, *, seed: int = 0) -> Split:
         share = 0.15
         rest, test = _divide(images, rest, round(share * open_count), seed)
     train, validation = _divide(images, rest, round(share * open_count), seed)
-    return Split(images.take(train), images.take(validation), images.take(test))
+    take = images.take if copy else images.view
+    return Split(take(train), take(validation), take(test))
 
 
-def hold_out(images: ImageSet, share: float, *, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+def hold_out(images: ImageSet, share: float, *, seed: int = 0, copy: bool = True) -> tuple[ImageSet, ImageSet]:
     """Training and validation images: of each class `share` of its images is held out, drawn by `seed`.
 
     Of a class of two or more it is at least one image, and never all. If there are none to spare, or the share is 0,
-    both are all of the images. Unlike `split`, it takes sets of any size from 2 on.
+    both are all of the images. Unlike `split`, it takes sets of any size from 2 on. copy: as there.
 
     >>> training, validation = hold_out(ImageSet.from_arrays(np.zeros((20, 8, 8)), [0, 1] * 10), 0.1)
     >>> len(training), validation.labels.tolist()
@@ -55,14 +58,15 @@ def hold_out(images: ImageSet, share: float, *, seed: int = 0) -> tuple[ImageSet
         return images, images
     order = np.random.default_rng(seed).permutation(len(images))
     labels = np.zeros(len(images), np.int64) if images.labels is None else images.labels
-    held: list[int] = []
+    each = []
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        held += members[: min(max(1, round(share * len(members))), len(members) - 1)].tolist()
-    held = held[: len(images) - 2]
-    if not held:
+        each.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
+    held = np.concatenate(each)[: len(images) - 2]
+    if not len(held):
         return images, images
-    return images.take(np.setdiff1d(order, held)), images.take(held)
+    take = images.take if copy else images.view
+    return take(np.setdiff1d(order, held)), take(held)
 
 
 def _divide(

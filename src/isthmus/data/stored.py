@@ -20,7 +20,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Stored:
 
     Arguments: path: an .npy file. offset: where in it the first image begins. count: images in the file. image_shape:
     (C, H, W) of each. rows: (N,) positions in the file, by default all. luma: give the one grey channel of colour.
+    channels_last: an image lies there as (H, W, C).
     """
 
     dtype = np.dtype(np.uint8)
@@ -57,9 +58,10 @@ class Stored:
         *,
         rows: NDArray[np.int64] | None = None,
         luma: bool = False,
+        channels_last: bool = False,
     ):
         self.path, self.offset, self.count, self.image_shape = path, offset, count, image_shape
-        self.rows, self.luma = rows, luma
+        self.rows, self.luma, self.channels_last = rows, luma, channels_last
         self._lock = threading.Lock()
         self._opened: io.FileIO | None = None
         self._whole: Stored | None = None  # whose open file a part reads; a temporary one goes with the last part
@@ -98,7 +100,8 @@ class Stored:
         return self[:] if dtype is None else self[:].astype(dtype, copy=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.path, self.offset, self.count, self.image_shape, self.rows, self.luma)
+        facts = (self.path, self.offset, self.count, self.image_shape)
+        return _rebuild, (*facts, self.rows, self.luma, self.channels_last)
 
     def select(self, index: Any) -> Stored:
         """The images at these positions, or under a mask of N booleans; nothing is read."""
@@ -132,7 +135,8 @@ class Stored:
                 yield waiting.popleft().result()
 
     def _like(self, rows: NDArray[np.int64] | None, *, luma: bool) -> Stored:
-        made = Stored(self.path, self.offset, self.count, self.image_shape, rows=rows, luma=luma)
+        facts = (self.path, self.offset, self.count, self.image_shape)
+        made = Stored(*facts, rows=rows, luma=luma, channels_last=self.channels_last)
         made._whole = self._whole or self
         return made
 
@@ -166,6 +170,9 @@ class Stored:
                 self._announce(file, ordered)
                 for i, position in zip(order.tolist(), ordered, strict=True):
                     self._fill(file, position, lines[i])
+        if self.channels_last:
+            channels, height, width = self.image_shape
+            pixels = np.ascontiguousarray(np.moveaxis(pixels.reshape(-1, height, width, channels), 3, 1))
         return luma_of(pixels) if self.luma else pixels
 
     def _announce(self, file: io.FileIO, positions: list[int]) -> None:
@@ -209,8 +216,39 @@ class Stored:
             self._opened = None
 
 
-def _rebuild(path: Path, offset: int, count: int, shape: tuple[int, int, int], rows: Any, luma: bool) -> Stored:
-    return Stored(path, offset, count, shape, rows=rows, luma=luma)
+def _rebuild(
+    path: Path, offset: int, count: int, shape: tuple[int, int, int], rows: Any, luma: bool, channels_last: bool
+) -> Stored:
+    return Stored(path, offset, count, shape, rows=rows, luma=luma, channels_last=channels_last)
+
+
+class StoredShards(Stored):
+    """The images of several files as those of one, in order.
+
+    Arguments: shards: whole files with images of one shape. rows, luma: as of `Stored`.
+    """
+
+    def __init__(self, shards: Sequence[Stored], *, rows: NDArray[np.int64] | None = None, luma: bool = False):
+        self.shards, self.starts = tuple(shards), np.cumsum([0, *map(len, shards)])
+        super().__init__(shards[0].path, 0, int(self.starts[-1]), shards[0].image_shape, rows=rows, luma=luma)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_shards, (self.shards, self.rows, self.luma)
+
+    def _like(self, rows: NDArray[np.int64] | None, *, luma: bool) -> Stored:
+        return StoredShards(self.shards, rows=rows, luma=luma)
+
+    def _read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        pixels = np.empty((len(positions), *self.image_shape), np.uint8)
+        places = np.searchsorted(self.starts, positions, side="right") - 1
+        for number in np.unique(places):
+            here = places == number
+            pixels[here] = self.shards[number][positions[here] - self.starts[number]]
+        return luma_of(pixels) if self.luma else pixels
+
+
+def _rebuild_shards(shards: Sequence[Stored], rows: Any, luma: bool) -> StoredShards:
+    return StoredShards(shards, rows=rows, luma=luma)
 
 
 def stored_in(images: object) -> Stored | None:

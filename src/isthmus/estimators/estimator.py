@@ -159,7 +159,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         """Train a new network."""
         model, self._seed = self._settings_for(self._form), seed_of(self.random_state)
         common, name = self._common(), type(self).__name__
-        training, validation = hold_out(images, common.validation_fraction, seed=self._seed)
+        training, validation = hold_out(images, common.validation_fraction, seed=self._seed, copy=False)
         network = self._new_network(model, len(images.classes))
         settings = schedule(model.name, len(training), self._training())
         with diverging(name):

@@ -24,10 +24,6 @@ from isthmus.settings import Settings, TrainingSettings, validate
 
 UPDATES = 200  # of the weights, at least, unless the number of epochs is given
 SMALL_BATCH, BATCHES = 8, 8  # small sets are cut into about so many batches, none smaller than that
-# Where the table's training is a long one at a constant rate: what is better when there are fewer than SHORT updates.
-# After 200 updates on 1,000 digits this leaves the lab's network a third less error on others (docs/decisions.md).
-SHORT = 1000
-HURRIED = {"lab": {"schedule": "one-cycle", "learning_rate": 1e-2}}
 CALM = 0.25  # partial_fit, whose rate is constant, takes so much of the greatest rate of a one-cycle schedule
 
 
@@ -105,7 +101,7 @@ def check_sides(image_shape: ImageShape, name: str, *, flat: bool) -> None:
 
 
 def schedule(network: str, count: int, given: dict[str, Any]) -> TrainingSettings:
-    """How `fit` trains a network of this name on `count` samples: as the table says, or HURRIED, or as `given`.
+    """How `fit` trains a network of this name on `count` samples: as the table says, or as `given`.
 
     Arguments: given: training settings by name, None for the table's. Raises: InputError if they are out of range.
     """
@@ -114,8 +110,7 @@ def schedule(network: str, count: int, given: dict[str, Any]) -> TrainingSetting
     batch = chosen.get("batch_size") or min(table.batch_size, max(SMALL_BATCH, count // BATCHES))
     steps = len(ranges(count, batch))
     epochs = chosen.get("epochs") or max(table.epochs, -(-UPDATES // steps))
-    rate = HURRIED.get(network, {}) if epochs * steps < SHORT and "learning_rate" not in chosen else {}
-    return validate(TrainingSettings, {**table.model_dump(), **rate, **chosen, "epochs": epochs, "batch_size": batch})
+    return validate(TrainingSettings, {**table.model_dump(), **chosen, "epochs": epochs, "batch_size": batch})
 
 
 def calm_schedule(network: str, given: dict[str, Any]) -> TrainingSettings:

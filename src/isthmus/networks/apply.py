@@ -48,14 +48,24 @@ def in_batches(
     """A function of the network in evaluation mode, over inputs of any number, images or codes, on the CPU."""
     network.eval()
     device = next(network.parameters()).device
-    inputs = torch.as_tensor(inputs)
-    parts = []
+    whole: Tensor | None = None
     for begin, end in ranges(len(inputs), BATCH):
-        batch = to_float(inputs[begin:end].to(device))
+        batch = to_float(torch.as_tensor(inputs[begin:end]).to(device))
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)
-        parts.append(function(batch).cpu())
-    return torch.cat(parts)
+        found = function(batch).cpu()
+        # Filled in place: results kept one by one lie between the large tensors, whose memory is then of no more use.
+        whole = _room(len(inputs), found) if whole is None else whole
+        whole[begin:end] = found
+    assert whole is not None, "there is nothing to apply the network to"
+    return whole
+
+
+def _room(count: int, found: Tensor) -> Tensor:
+    """For so many of what a batch gives, laid out alike."""
+    last = found.ndim == 4 and found.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((count, *found.shape[1:]), dtype=found.dtype, memory_format=layout)
 
 
 def encode(network: Coder, images: NDArray[np.generic] | Tensor) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from isthmus.errors import InputError
 from isthmus.metrics import mse
+from isthmus.networks.compiled import through
 from isthmus.networks.convolution import Crop, Pad, down_block, most_halvings, up_block
 
 ImageShape = tuple[int, int, int]
@@ -49,8 +50,7 @@ class Autoencoder(nn.Module):
             raise ValueError(
                 f"This network takes images {self.image_shape}, got {tuple(images.shape[1:])}: resize them."
             )
-        codes: Tensor = self.encoder(images)
-        return codes
+        return through(self.encoder, images)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode codes to images, x = D(z): (B, D) -> (B, C, H, W), not clipped to [0, 1].
@@ -59,8 +59,7 @@ class Autoencoder(nn.Module):
         """
         if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
             raise ValueError(f"This network takes codes (B, {self.latent_dim}), got {tuple(codes.shape)}.")
-        images: Tensor = self.decoder(codes)
-        return images
+        return through(self.decoder, codes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Reconstruct: D(E(x)), of the same shape as x."""

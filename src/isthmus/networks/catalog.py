@@ -29,7 +29,7 @@ class Entry:
 NETWORKS = {
     "lab": Entry(
         lab,
-        TrainingSettings(epochs=6, batch_size=64, learning_rate=1e-3),
+        TrainingSettings(epochs=4, batch_size=64, learning_rate=1e-2, schedule="one-cycle"),
         "convolutional autoencoder of the lab, 2 numbers behind a ReLU",
     ),
     "strong": Entry(

@@ -25,6 +25,7 @@ from isthmus.errors import InputError
 from isthmus.metrics import mse
 from isthmus.networks.autoencoder import ImageShape, perceptron
 from isthmus.networks.convolution import Crop, Pad, most_halvings
+from isthmus.networks.sharing import batch_mean, drawn
 
 LOG_2PI = math.log(2 * math.pi)
 FOLLOW = 0.05  # how fast the stored sigma follows the optimum of each batch
@@ -47,7 +48,10 @@ class Gaussian:
         """mean + std * noise: (B, D), differentiable in both; noise is drawn unless it is given."""
         if noise is None:
             place = self.mean.device if generator is None else generator.device
-            noise = torch.randn(self.mean.shape, generator=generator, device=place, dtype=self.mean.dtype)
+            noise = drawn(
+                self.mean.shape,
+                lambda shape: torch.randn(shape, generator=generator, device=place, dtype=self.mean.dtype),
+            )
         return self.mean + self.std * noise.to(self.mean.device)
 
     def log_prob(self, codes: Tensor) -> Tensor:
@@ -190,7 +194,7 @@ class VAE(nn.Module):
         codes = posterior.sample(generator=generator, noise=noise)
         if self.optimal and self.decoder.training:
             errors = mse(self.decoder(codes), targets)
-            log_sigma = 0.5 * errors.detach().mean().clamp(min=1e-8).log()
+            log_sigma = 0.5 * batch_mean(errors.detach()).clamp(min=1e-8).log()
             with torch.no_grad():
                 self.log_sigma.lerp_(log_sigma, (1 / (self.updates + 1.0)).clamp(min=FOLLOW).to(self.log_sigma))
             return Bound(self._gaussian(errors, log_sigma), posterior.kl())
@@ -199,7 +203,7 @@ class VAE(nn.Module):
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
         """Minus the bound, mean over images, with beta, free bits and warm-up where they are set; a scalar."""
         found = self.bound(images, targets)
-        kl = found.kl.mean(0)
+        kl = batch_mean(found.kl)
         if self.free_bits:
             kl = kl.clamp(min=self.free_bits)
         rise = (self.updates + 1).clamp(max=self.kl_warmup) / self.kl_warmup if self.kl_warmup else 1.0

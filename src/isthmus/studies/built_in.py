@@ -27,7 +27,7 @@ from isthmus.settings import (
 )
 from isthmus.studies import rates, restoration, sizes, variational
 from isthmus.studies.signs import MEANT_FOR
-from isthmus.studies.study import MNIST_TRAINING_IMAGES, DigitsSettings, SignsSettings, StudySettings
+from isthmus.studies.study import LAB_TRAINING, MNIST_TRAINING_IMAGES, DigitsSettings, SignsSettings, StudySettings
 from isthmus.studies.study_file import CustomSettings
 from isthmus.studies.study_reading import study_settings
 
@@ -52,7 +52,7 @@ def _digits(settings: DigitsSettings, shape: ImageShape) -> dict[str, Any]:
     noise = settings.noise
     networks = {
         "classifier": _network(ClassifierSettings(), NETWORKS["classifier"].training),
-        "lab": _network(LabSettings(), NETWORKS["lab"].training),
+        "lab": _network(LabSettings(), LAB_TRAINING),
         "strong": _network(StrongSettings(), NETWORKS["strong"].training),
         **_vaes_of_two(shape),
     }

@@ -30,7 +30,7 @@ from isthmus.settings import ClassifierSettings, LabSettings, StrongSettings, Tr
 from isthmus.studies import restoration, variational
 from isthmus.studies.restoration import Restoration, run_restoration
 from isthmus.studies.samples import add_noise_to, confusion_of, examples_of
-from isthmus.studies.study import DigitsSettings, Study, budget
+from isthmus.studies.study import LAB_TRAINING, DigitsSettings, Study, budget
 from isthmus.studies.variational import Variational, run_variational
 from isthmus.training.diagnosis import Diagnosis, diagnose
 from isthmus.training.job import Trained
@@ -225,7 +225,8 @@ def figures(result: DigitsResult) -> dict[str, float | None]:
 
 
 def _train(study: Study[DigitsSettings], name: str, model: LabSettings | StrongSettings, parts: Split) -> Trained:
-    training = budget(NETWORKS[model.name].training, images=len(parts.train), fast=study.settings.fast)
+    usual = LAB_TRAINING if model.name == "lab" else NETWORKS[model.name].training
+    training = budget(usual, images=len(parts.train), fast=study.settings.fast)
     return study.train(name, model, training, parts)
 
 

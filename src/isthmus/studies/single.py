@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from isthmus.settings import (
     validate_model,
 )
 from isthmus.studies.study import Reporter, Silent
+from isthmus.training.distributed import leader_first, leads
 from isthmus.training.evaluation import chosen_images, measure
 from isthmus.training.job import train_run
 
@@ -47,7 +49,8 @@ def train_one(
 ) -> dict[str, float]:
     """Train `network` on 70 % or the published part of the images, choose by validation, measure on the test part.
 
-    Arguments: changes: "key=value" settings as `train --set` takes them.
+    Arguments: changes: "key=value" settings as `train --set` takes them. Of several processes that train together
+    (training/distributed.py) the first writes and measures; the others return nothing.
     Returns: test figures by name; for an autoencoder also those of the exact PCA of the same code size.
     Raises: InputError for unknown names, settings or images; DivergedError; StorageError.
     """
@@ -63,10 +66,11 @@ def train_one(
     if settings.model.name != network:
         raise InputError(f"--set model.name={settings.model.name} contradicts `train {network}`; name one network.")
     reporter = reporter or Silent()
-    images = chosen_images(settings.data)
+    with leader_first():
+        images = chosen_images(settings.data)
     for note in images.notes:
         reporter.say(note)
-    parts = split(images, seed=settings.seed)
+    parts = split(images, seed=settings.seed, copy=False)
     start = None
     if settings.start is not None:
         begun = Run(Path(settings.start))
@@ -78,9 +82,10 @@ def train_one(
         raise InputError("training.frozen=decoder keeps the decoder of another run: name that run, --set start=RUN.")
     # What cannot be built is refused before a folder is made.
     build(settings.model, images.shape, classes=len(images.classes))
-    with claim(folder, marker="run.json", resume=resume, overwrite=overwrite):
+    claimed = claim(folder, marker="run.json", resume=resume, overwrite=overwrite)
+    with claimed if leads() else contextlib.nullcontext():
         run = Run(folder)
-        if run.finished:
+        if leads() and run.finished:
             reporter.say(f"{folder}: finished before, taken as it is")
         with reporter.progress(network) as progress:
             try:
@@ -89,6 +94,8 @@ def train_one(
                 if run.checkpoint.exists():
                     reporter.say(f"the best weights so far are kept in {run.checkpoint}")
                 raise
+        if not leads():
+            return {}
         noise = settings.training.noise
         figures = _test(trained.network, parts.test, device, noise)
         if isinstance(trained.network, Autoencoder | VAE):

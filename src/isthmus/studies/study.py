@@ -40,6 +40,8 @@ from isthmus.training.loop import Progress
 from isthmus.training.sweep import Outcome, Trial, sweep
 from isthmus.writing import read_json, storage_error, write_bytes, write_json
 
+# Of the lab's network: the plain setting that the lab most likely had, not the faster one of `isthmus train lab`.
+LAB_TRAINING = TrainingSettings(epochs=6, batch_size=64, learning_rate=1e-3)
 MNIST_TRAINING_IMAGES = 50_000
 GROWTH = 0.7  # of the number of updates with the number of images
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import tomllib
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from isthmus.data.catalog import load
 from isthmus.data.degrade import add_noise
@@ -19,7 +21,8 @@ from isthmus.data.imageset import ImageSet, Split
 from isthmus.data.split import split
 from isthmus.errors import DataError, InputError, TrainedOnWarning
 from isthmus.metrics import mse, psnr
-from isthmus.networks.apply import reconstruct, to_float
+from isthmus.networks.apply import ranges, reconstruct, to_float
+from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
@@ -27,9 +30,11 @@ from isthmus.networks.variational import VAE, importance_bound, log_importance_w
 from isthmus.run_table import study_of
 from isthmus.runs import Run
 from isthmus.settings import DataSettings, RunSettings
+from isthmus.training.feed import placed
 from isthmus.training.loop import score
 from isthmus.writing import read_json
 
+AT_ONCE = 2000  # images restored before they are compared; a multiple of BATCH, and of the 16 numbers drawn together
 PARTS = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -139,27 +144,44 @@ def measure(
     evidence bound and the KL in it, nats per image, and with `samples` the importance-weighted bound. A denoiser: mse
     and psnr of what it makes of images with Gaussian noise of standard deviation `noise`, and the psnr of those.
     """
-    pixels = torch.from_numpy(images.images)
     if isinstance(network, Classifier):
-        assert images.labels is not None
-        return score(network, pixels.to(device), torch.from_numpy(images.labels).to(device))
-    clean = to_float(pixels)
+        return score(network, *placed(images, network, device))
+    generator = torch.Generator().manual_seed(0)
     if isinstance(network, Denoiser):
-        given = add_noise(clean, noise, generator=torch.Generator().manual_seed(0))
-        restored = reconstruct(network, given)
-        figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
-        return {**figures, "noisy_psnr": float(psnr(given, clean).mean())}
-    restored = reconstruct(network, pixels)
-    figures = {"mse": float(mse(restored, clean).mean()), "psnr": float(psnr(restored.clamp(0, 1), clean).mean())}
+        return _restored(network, images, lambda clean: add_noise(clean, noise, generator=generator))
+    figures = _restored(network, images, None)
     if isinstance(network, VAE):
-        scored = score(network, pixels.to(device), None)
+        scored = score(network, *placed(images, network, device))
         figures |= {"bound_nats": -scored["reconstruction"] - scored["kl"], "kl_nats": scored["kl"]}
         if samples:
-            weights = log_importance_weights(
-                network, clean.to(device), samples=samples, generator=torch.Generator().manual_seed(0)
-            )
-            figures["iwae_nats"] = float(importance_bound(weights).mean())
+            weights = [
+                log_importance_weights(network, to_float(part).to(device), samples=samples, generator=generator)
+                for part in _pieces(images)
+            ]
+            figures["iwae_nats"] = float(importance_bound(torch.cat(weights)).mean())
     return figures
+
+
+def _restored(
+    network: Autoencoder | VAE | Denoiser, images: ImageSet, damage: Callable[[Tensor], Tensor] | None
+) -> dict[str, float]:
+    """How near to the images is what a network makes of them, or of what `damage` leaves of them."""
+    names = ("mse", "psnr") if damage is None else ("mse", "psnr", "noisy_psnr")
+    each, begin = torch.empty(len(names), len(images)), 0
+    for part in _pieces(images):
+        clean = to_float(part)
+        given = part if damage is None else damage(clean)
+        restored = reconstruct(network, given)
+        found = [mse(restored, clean), psnr(restored.clamp(0, 1), clean)]
+        found += [] if damage is None else [psnr(given, clean)]
+        each[:, begin : begin + len(part)] = torch.stack(found)
+        begin += len(part)
+    return {name: float(values.mean()) for name, values in zip(names, each, strict=True)}
+
+
+def _pieces(images: ImageSet) -> Iterator[Tensor]:
+    """The images, some at a time, as they are."""
+    return (torch.from_numpy(images.images[begin:end]) for begin, end in ranges(len(images), AT_ONCE))
 
 
 def _warn_if_trained_on(run: Run, images: ImageSet) -> None:

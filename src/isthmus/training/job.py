@@ -20,6 +20,7 @@ from isthmus.networks.catalog import Network, build
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.settings import RunSettings, differences
+from isthmus.training.distributed import from_leader, leads
 from isthmus.training.events import log_finished, log_picture, logged
 from isthmus.training.loop import Corrupt, Progress, train
 from isthmus.writing import write_arrays
@@ -52,20 +53,25 @@ def train_run(
 ) -> Trained:
     """Train on `parts.train`, choose by `parts.validation`, write the run; a finished run is loaded instead.
 
+    Of several processes that train together (distributed.py) the leader writes, and all return the same.
     Arguments: start: a network of the same kind whose weights to begin with; `settings.start` names it.
     Raises: InputError if the start is of another kind; RunExistsError if the run was begun with other settings or
     images; what `train` raises, with the state of the run set accordingly.
     """
-    if (run.folder / "run.json").exists():
+    if leads() and (run.folder / "run.json").exists():
         _check_same(run, settings, parts)
-    if run.finished:
-        facts, network = run.status(), run.network().to(device)
-        best_epoch = int(facts["best_epoch"])
-        log_finished(run, network, parts.validation, _as_trained(settings, corrupt), step=best_epoch)
-        return Trained(network, run.history(), best_epoch, float(facts["seconds"]))
+    finished = from_leader(_finished(run) if leads() else None)
+    if finished is not None:
+        finished.network.to(device)
+        if leads():
+            shown = _as_trained(settings, corrupt)
+            log_finished(run, finished.network, parts.validation, shown, step=finished.best_epoch)
+        return finished
     network = build(settings.model, parts.train.shape, classes=len(parts.train.classes), seed=settings.seed)
     if start is not None:
         _begin_with(network, start)
+    if not leads():
+        return _follow(network, settings, parts, device, corrupt)
     run.begin(settings, parts)
     try:
         with logged(run) as followed:
@@ -93,6 +99,23 @@ def train_run(
     if isinstance(network, Autoencoder | VAE):
         _write_codes(run, network, parts)
     run.finish(network, parts.train, settings, best_epoch=history.best_epoch, seconds=history.seconds)
+    return Trained(network, history.epochs, history.best_epoch, history.seconds)
+
+
+def _finished(run: Run) -> Trained | None:
+    if not run.finished:
+        return None
+    facts = run.status()
+    return Trained(run.network(), run.history(), int(facts["best_epoch"]), float(facts["seconds"]))
+
+
+def _follow(
+    network: Network, settings: RunSettings, parts: Split, device: str | torch.device, corrupt: Corrupt | None
+) -> Trained:
+    """Train together with the leader, which alone writes."""
+    history = train(
+        network, parts.train, parts.validation, settings.training, seed=settings.seed, device=device, corrupt=corrupt
+    )
     return Trained(network, history.epochs, history.best_epoch, history.seconds)
 
 

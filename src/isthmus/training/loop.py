@@ -1,12 +1,13 @@
 """The one training loop.
 
 All images lie in one uint8 tensor on the device; a batch is taken by index and cast there. Those of a set too large for
-memory stay on disk, and a thread reads the next batches meanwhile: the same images in the same order. The order of the
-data and every random draw of epoch e are a function of (seed, e) alone, so that a run can be taken up after any epoch.
-Losses stay on the device until the epoch ends: no step waits for a number.
+memory stay on disk (feed.py). The order of the data and every random draw of epoch e are a function of (seed, e) alone
+(draws.py), so that a run can be taken up after any epoch. Losses stay on the device until the epoch ends: no step waits
+for a number.
 
 Dropout and the codes of a VAE draw from torch's global random states, which are seeded here and put back afterwards.
-Two trainings in threads of one process would disturb each other's draws: give each a process of its own.
+Two trainings in threads of one process would disturb each other's draws: give each a process of its own. Several
+processes that torchrun started work on one training together (distributed.py): each on a part of every batch.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,6 @@ from isthmus.data.arrays import Pixels
 from isthmus.data.augment import augment
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
-from isthmus.data.stored import Stored, stored_in
 from isthmus.errors import DivergedError, InputError
 from isthmus.networks.apply import BATCH, ranges, to_float
 from isthmus.networks.autoencoder import Autoencoder
@@ -33,10 +33,12 @@ from isthmus.networks.catalog import Network
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.settings import TrainingSettings
+from isthmus.training.distributed import Group, ProcessLostError, Together, from_all, together, told_of_losses
+from isthmus.training.draws import epoch_generator, random_state_kept, seed_global
+from isthmus.training.feed import Images, batches, every, placed, selected, taken
 
 Corrupt = Callable[[Tensor, torch.Generator], Tensor]
 Progress = Callable[[int, int, str], None]
-Images = Tensor | Stored  # (N, C, H, W)
 
 TRAIN_SAMPLE = 5000  # training images scored after each epoch, at most: see scored_images
 
@@ -93,14 +95,14 @@ def train(
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     still = _freeze(network, settings)
     frozen = [parameter for parameter in learning if not parameter.requires_grad]
-    images, targets = _on_device(training, network, device)
-    sample = _every(len(training), scored_images(training, validation))
+    images, targets = placed(training, network, device)
+    sample = every(len(training), scored_images(training, validation))
     scored = {
-        "train": (_selected(images, sample), None if targets is None else targets[sample]),
-        "validation": _on_device(validation, network, device),
+        "train": (selected(images, sample), None if targets is None else targets[sample]),
+        "validation": placed(validation, network, device),
     }
-    batches = ranges(len(images), settings.batch_size)
-    steps = settings.epochs * len(batches)
+    bounds = ranges(len(images), settings.batch_size)
+    steps = settings.epochs * len(bounds)
     place = next(network.parameters()).device
     optimizer = make_optimizer(network, settings)
     schedule = _schedule(optimizer, settings, steps)
@@ -109,33 +111,34 @@ def train(
     best, best_epoch = _weights(network), 0
     best_rank: tuple[float, ...] = (float("inf"),)
     seconds = 0.0
-    callers_state = contextlib.ExitStack()
-    callers_state.enter_context(_random_state_kept(place))
+    afterwards = contextlib.ExitStack()
+    afterwards.enter_context(random_state_kept(place))
     try:
+        group = afterwards.enter_context(together(network, settings.batch_size))
         for epoch in range(1, settings.epochs + 1):
             started = time.perf_counter()
-            order_generator, noise_generator = _generator(seed, epoch, 0), _generator(seed, epoch, 1)
-            _seed_global(_generator(seed, epoch, 3).initial_seed(), place)  # dropout draws from it
+            order_generator, noise_generator = epoch_generator(seed, epoch, 0), epoch_generator(seed, epoch, 1)
+            seed_global(epoch_generator(seed, epoch, 3).initial_seed(), place)  # dropout draws from it
             order = torch.randperm(len(images), generator=order_generator).to(place)
-            losses = torch.zeros(len(batches), device=device)
+            losses = torch.zeros(len(bounds), device=device)
             rates = []
             network.train()
             still.eval()
-            chosen = [order[begin:end] for begin, end in batches]
-            for step, batch in enumerate(_batches(images, chosen, place)):
+            chosen = [order[begin:end] for begin, end in bounds]
+            for step, batch in enumerate(batches(images, chosen, place)):
                 labels = None if targets is None else targets[chosen[step]]
                 losses[step] = update(
-                    network, batch, labels, optimizer, settings, corrupt=corrupt, generator=noise_generator
+                    network, batch, labels, optimizer, settings, corrupt=corrupt, generator=noise_generator, group=group
                 )
                 rates.append(optimizer.param_groups[0]["lr"])
                 if schedule is not None:
                     schedule.step()
                 if progress is not None:
-                    progress((epoch - 1) * len(batches) + step + 1, steps, _line(epoch, settings.epochs, epochs))
+                    progress((epoch - 1) * len(bounds) + step + 1, steps, _line(epoch, settings.epochs, epochs))
             trained = losses.tolist()  # the one moment an epoch waits for the device
             spent = time.perf_counter() - started
             seconds += spent
-            _check_finite(trained, rates, first_step=(epoch - 1) * len(batches) + 1)
+            _check_finite(trained, rates, first_step=(epoch - 1) * len(bounds) + 1)
 
             record = {
                 "epoch": epoch,
@@ -144,10 +147,17 @@ def train(
                 "seconds": spent,
             }
             for part, (part_images, part_targets) in scored.items():
-                figures = score(network, part_images, part_targets, corrupt=corrupt, generator=_generator(seed, 0, 2))
+                figures = score(
+                    network,
+                    part_images,
+                    part_targets,
+                    corrupt=corrupt,
+                    generator=epoch_generator(seed, 0, 2),
+                    group=None if group is None else group.group,
+                )
                 record |= {f"{part}_{name}": value for name, value in figures.items()}
             measured = [record["train_loss"], record["validation_loss"]]
-            _check_finite(measured, rates[-1:] * 2, first_step=epoch * len(batches))
+            _check_finite(measured, rates[-1:] * 2, first_step=epoch * len(bounds))
             epochs.append(record)
             if run is not None:
                 run.add_epoch(record)
@@ -155,12 +165,12 @@ def train(
                 best, best_epoch, best_rank = _weights(network), epoch, _rank(record)
             if settings.patience is not None and epoch - best_epoch >= settings.patience:
                 break
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ProcessLostError):
         if run is not None and best_epoch:
             run.keep_checkpoint(best)
         raise
     finally:
-        callers_state.close()
+        afterwards.close()
         for parameter in frozen:
             parameter.requires_grad_(True)
         network.load_state_dict(best)
@@ -177,17 +187,20 @@ def update(
     *,
     corrupt: Corrupt | None,
     generator: torch.Generator,
+    group: Together | None = None,
 ) -> Tensor:
     """One step of the optimizer on a batch (B, C, H, W): its loss before the step, a scalar that stays on the device.
 
-    Arguments: labels: (B,), or None where the clean images are the target. The others are those of `train`.
+    Arguments: labels: (B,), or None where the clean images are the target. group: who works on it, too; of a batch that
+    is shared each process varies and corrupts the whole, as the draws are made for it. The others are those of `train`.
     """
     clean = augment(to_float(images), settings, generator=generator)
     given = clean if corrupt is None else corrupt(clean, generator)
     given = given.contiguous(memory_format=torch.channels_last)
-    loss = network.loss(given, clean if labels is None else labels)
+    loss = (network if group is None else group).loss(given, clean if labels is None else labels)
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    with told_of_losses():
+        loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.detach()
 
@@ -213,12 +226,12 @@ def one_pass(
     place = next(network.parameters()).device
     images, labels = images.to(place), None if labels is None else labels.to(place)
     corrupt = _noise(settings.noise) if settings.noise else None
-    generator = _generator(seed, number, 1)
-    order = torch.randperm(len(images), generator=_generator(seed, number, 0)).to(place)
-    batches = ranges(len(images), settings.batch_size)
+    generator = epoch_generator(seed, number, 1)
+    order = torch.randperm(len(images), generator=epoch_generator(seed, number, 0)).to(place)
+    bounds = ranges(len(images), settings.batch_size)
     network.train()
-    with _random_state_kept(place):
-        _seed_global(_generator(seed, number, 3).initial_seed(), place)  # dropout draws from it
+    with random_state_kept(place):
+        seed_global(epoch_generator(seed, number, 3).initial_seed(), place)  # dropout draws from it
         losses = [
             update(
                 network,
@@ -229,9 +242,9 @@ def one_pass(
                 corrupt=corrupt,
                 generator=generator,
             )
-            for begin, end in batches
+            for begin, end in bounds
         ]
-    found, last = torch.stack(losses).tolist(), order[batches[-1][0] :]
+    found, last = torch.stack(losses).tolist(), order[bounds[-1][0] :]
     _check_finite(found, [settings.learning_rate] * len(found), first_step=1)
     left = _loss_left(network, images[last], None if labels is None else labels[last], corrupt, generator)
     _check_finite([left], [settings.learning_rate], first_step=len(found))
@@ -252,87 +265,37 @@ def score(
     *,
     corrupt: Corrupt | None = None,
     generator: torch.Generator | None = None,
+    group: Group | None = None,
 ) -> dict[str, float]:
     """Means over all images of what `network.score` measures, in evaluation mode and large batches.
 
     Arguments: images: (N, C, H, W), uint8 or float, or on disk. targets: (N,) labels, or None where the images are it.
+    group: processes that all call this with the same images, and share the batches.
     """
     if corrupt is not None and generator is None:
         raise ValueError("score needs a generator to corrupt images with")
     network.eval()
     sums: dict[str, float] = {}
     place = next(network.parameters()).device
-    for begin, end in ranges(len(images), BATCH):
-        clean = to_float(_taken(images, slice(begin, end), place))
+    for number, (begin, end) in enumerate(ranges(len(images), BATCH)):
+        others = group is not None and number % group.size != group.rank
+        if others and corrupt is None:
+            continue
+        clean = to_float(taken(images, slice(begin, end), place))
         given = corrupt(clean, generator) if corrupt is not None and generator is not None else clean
+        if others:  # only the generator had to go on
+            continue
         given = given.contiguous(memory_format=torch.channels_last)
         figures = network.score(given, clean if targets is None else targets[begin:end])
         for name, values in figures.items():
             # Added up in float64 on the CPU: some devices have no float64.
             sums[name] = sums.get(name, 0.0) + float(values.cpu().double().sum())
-    return {name: total / len(images) for name, total in sums.items()}
+    found = [sums] if group is None else [each for each in from_all(sums) if each]
+    return {name: sum(each[name] for each in found) / len(images) for name in found[0]}
 
 
 def _noise(sigma: float) -> Corrupt:
     return lambda images, generator: add_noise(images, sigma, generator=generator)
-
-
-def _on_device(data: ImageSet, network: Network, device: str | torch.device) -> tuple[Images, Tensor | None]:
-    """Images as one tensor unless they stay on disk, and labels where the network learns from them."""
-    stored = stored_in(data.images)
-    images = torch.from_numpy(data.images).to(device) if stored is None else stored
-    if network.target == "images":
-        return images, None
-    if data.labels is None:
-        raise InputError(
-            f"{data.name} has no labels for a classifier to learn from; put each class into a folder of its own."
-        )
-    return images, torch.from_numpy(data.labels).to(device)
-
-
-def _batches(images: Images, chosen: list[Tensor], place: torch.device) -> Iterator[Tensor]:
-    """The images at each of these positions, on the device."""
-    if isinstance(images, Tensor):
-        yield from (images[index] for index in chosen)
-    else:
-        for batch in images.batches(index.cpu().numpy() for index in chosen):
-            yield torch.from_numpy(batch).to(place)
-
-
-def _taken(images: Images, index: slice, place: torch.device) -> Tensor:
-    return images[index] if isinstance(images, Tensor) else torch.from_numpy(images[index]).to(place)
-
-
-def _selected(images: Images, index: Tensor) -> Images:
-    return images[index] if isinstance(images, Tensor) else images.select(index.numpy())
-
-
-def _every(count: int, most: int) -> Tensor:
-    """Up to `most` indices spread evenly over `count`."""
-    return torch.linspace(0, count - 1, min(count, most)).round().long()
-
-
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
-    """A generator that is a function of (seed, epoch) and of what it is used for."""
-    state = np.random.SeedSequence([seed, epoch, stream]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
-
-
-def _seed_global(seed: int, device: torch.device) -> None:
-    """What torch.manual_seed does, but for this device only: it also notes where it was called for each kind of device
-    that is not here, a millisecond an epoch."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":  # torch.cuda.manual_seed is for the current one, which may be another
-        torch.cuda.default_generators[device.index].manual_seed(seed)
-    elif device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
-
-
-def _random_state_kept(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """What `_seed_global` sets, the random states of the CPU and of this device, is put back on leaving."""
-    if device.type == "cpu":
-        return torch.random.fork_rng(devices=[])
-    return torch.random.fork_rng(devices=[device], device_type=device.type)
 
 
 def _check_likelihood(network: Network, images: Pixels, name: str) -> None:
