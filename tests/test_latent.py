@@ -8,6 +8,7 @@ import torch
 from scipy.stats import norm
 
 from isthmus.inverse.bottleneck import quality, restore
+from isthmus.latent import neighbours
 from isthmus.latent.manifold import grid, middle, quantile_grid, uneven, walk
 from isthmus.latent.neighbours import nearest, neighbour_accuracy
 from isthmus.latent.separability import clipping, pairwise_overlap
@@ -175,3 +176,13 @@ def test_a_full_bottleneck_restores_perfectly_and_an_empty_one_does_not() -> Non
     assert restore(network, 3 * images - 1).max() <= 1
     assert quality(restore(network, images), images).ssim == pytest.approx(1, abs=1e-4)
     assert quality(images * 0, images).psnr < 20
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_the_kernels_of_faiss_find_the_same(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    pytest.importorskip("faiss", reason="needs faiss")
+    generator = np.random.default_rng(0)
+    references, queries = (generator.normal(100, 1, (count, size)).astype(np.float32) for count in (3000, 500))
+    found = nearest(references, queries)
+    monkeypatch.setattr(neighbours, "_has_faiss", lambda: False)
+    assert np.array_equal(found, nearest(references, queries))
