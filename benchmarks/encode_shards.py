@@ -33,7 +33,8 @@ from isthmus.cli.options import prepare_process
 from isthmus.data.catalog import load
 from isthmus.studies.single import train_one
 from isthmus.training.shard_engines import EncodedShards, encode_shards
-from isthmus.training.shard_writing import ShardWriter, written
+from isthmus.training.shard_writing import ShardWriter
+from isthmus.writing import written
 
 SIZES = (2, 16)
 KINDS = ("parquet", "npy")

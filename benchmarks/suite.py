@@ -54,6 +54,7 @@ WORKLOADS: list[Workload] = [
     for workload in module.WORKLOADS
 ]
 SCRIPTS = (
+    "compiled",
     "folders",
     "search",
     "memory_growth",

@@ -178,7 +178,7 @@ def test_a_full_bottleneck_restores_perfectly_and_an_empty_one_does_not() -> Non
     assert quality(images * 0, images).psnr < 20
 
 
-@pytest.mark.parametrize("size", [16, 32])
+@pytest.mark.parametrize("size", [16, 32, 130])
 def test_the_kernels_of_faiss_find_the_same(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     pytest.importorskip("faiss", reason="needs faiss")
     generator = np.random.default_rng(0)
