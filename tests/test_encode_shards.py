@@ -779,11 +779,14 @@ unit = 1 if sys.platform == "darwin" else 1024
 print(told[0] if told else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 """
 
+# Buffers go back to the system when they are freed, so that the peak is what was held, not what an allocator keeps.
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "131072", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
 
 def peak(run: Path, source: Path, out: Path, images: int) -> int:
     """Bytes that a process has held at most that encoded a shard."""
     command = [sys.executable, "-c", MEASURE, str(run), str(source), str(out), str(images)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **GIVEN_BACK}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return int(done.stdout)
 
@@ -791,11 +794,11 @@ def peak(run: Path, source: Path, out: Path, images: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="asks the system for the peak as Unix tells it")
 @pytest.mark.parametrize("suffix", [".parquet", ".npy", ".npz"])
-def test_eight_times_the_rows_take_no_more_memory(runs: Path, tmp_path: Path, suffix: str) -> None:
+def test_many_times_the_rows_take_no_more_memory(runs: Path, tmp_path: Path, suffix: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1500, 96, 96), dtype=np.uint8)  # three batches
     contents = [png(image) for image in noise[:100]]
     peaks, sizes = [], []
-    for times in (1, 8):
+    for times in (1, 24):
         source, count = tmp_path / f"{times}{suffix}", len(noise) * times
         if suffix == ".parquet":
             rows, plain = [contents[i % 100] for i in range(count)], {"compression": "none", "use_dictionary": False}
@@ -807,8 +810,8 @@ def test_eight_times_the_rows_take_no_more_memory(runs: Path, tmp_path: Path, su
         sizes.append(source.stat().st_size)
         peaks.append(peak(runs / "linear", source, tmp_path / "codes.parquet", count))
         source.unlink()
-    assert sizes[1] > 7 * sizes[0]
-    assert peaks[1] < peaks[0] + (sizes[1] - sizes[0]) / 2, (peaks, sizes)
+    assert sizes[1] > 20 * sizes[0]
+    assert peaks[1] < peaks[0] + (sizes[1] - sizes[0]) / 16, (peaks, sizes)
 
 
 # -- codes in several files
