@@ -6,20 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.data import cache, contents, folders, states
-from isthmus.data.contents import file_states
+from isthmus.data import cache, contents, folders, looking, states
 from isthmus.data.files import load_path
 from isthmus.data.folders import find_images
 from isthmus.data.imageset import ImageSet
+from isthmus.data.looking import Looker, file_states
 from isthmus.data.photographs import SUFFIXES
-from isthmus.data.states import state_of
+from isthmus.data.states import state_of, states_of
 from isthmus.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -90,23 +92,18 @@ def test_of_every_kind_of_entry_as_many_are_counted_as_there_are(tmp_path: Path)
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process looks at files however few they are."""
-    monkeypatch.setattr(contents, "MANY", 1)
-    monkeypatch.setattr(contents, "_may_start_another", lambda: True)
+    monkeypatch.setattr(looking, "MANY", 1)
+    monkeypatch.setattr(looking, "_may_start_another", lambda: True)
 
 
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the second process has answered, each time."""
-    told: list[bool] = []
-    elsewhere = contents._states_elsewhere
-
-    def watched(root: str, names: list[bytes]) -> object:
-        found = elsewhere(root, names)
-        told.append(found is not None)
-        return found
-
-    monkeypatch.setattr(contents, "_states_elsewhere", watched)
-    return told
+def all_seen(looker: Looker | None, count: int) -> Looker:
+    """The second process when it has seen so many files."""
+    assert looker is not None
+    end = time.monotonic() + 30
+    while looker.seen < count and time.monotonic() < end:
+        time.sleep(0.01)
+    assert looker.seen == count
+    return looker
 
 
 def files_in(folder: Path, count: int = 9) -> list[bytes]:
@@ -128,58 +125,87 @@ def by_hand(folder: Path, names: list[bytes]) -> list[list[int]]:
 @pytest.mark.parametrize("opens_folders", [True, False])
 @pytest.mark.usefixtures("many")
 def test_two_processes_see_what_one_sees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[bool], relative: bool, opens_folders: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool, opens_folders: bool
 ) -> None:
     names = files_in(tmp_path)
     if not opens_folders:
         monkeypatch.setattr(os, "supports_dir_fd", set())
     monkeypatch.chdir(tmp_path)
     root = "" if relative else str(tmp_path) + os.sep
+    with looking.looking(root, names) as looker:
+        all_seen(looker, len(names))
+        with monkeypatch.context() as inner:
+            inner.setattr(looking, "states_of", None)  # this process asks for nothing
+            assert file_states(root, names, looker).tolist() == by_hand(tmp_path, names)
     assert file_states(root, names).tolist() == by_hand(tmp_path, names)
-    assert answers == [True]
-    monkeypatch.setattr(contents, "_may_start_another", lambda: False)
-    assert file_states(root, names).tolist() == by_hand(tmp_path, names)
-    assert answers == [True]
+    monkeypatch.setattr(looking, "_may_start_another", lambda: False)
+    with looking.looking(root, names) as looker:
+        assert looker is None
+        assert file_states(root, names, looker).tolist() == by_hand(tmp_path, names)
     assert file_states(root, []).shape == (0, 5)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("seen", [0, 1, 2, 3])
+def test_the_two_meet_wherever_that_is(tmp_path: Path, seen: int) -> None:
+    names = files_in(tmp_path, 2 * states.AT_ONCE + 7)
+    expected = by_hand(tmp_path, names)
+    with looking.looking(str(tmp_path), names) as looker:
+        parts = all_seen(looker, len(names))._parts
+        assert [len(part) // 5 for part in parts] == [states.AT_ONCE, states.AT_ONCE, 7]
+        del parts[seen:]
+        assert file_states(str(tmp_path), names, looker).tolist() == expected
+
+
+@pytest.mark.usefixtures("many")
+def test_who_looks_at_other_files_does_not_count(tmp_path: Path) -> None:
+    names = files_in(tmp_path)
+    with looking.looking(str(tmp_path), names[1:]) as looker:
+        all_seen(looker, len(names) - 1)
+        assert file_states(str(tmp_path), names, looker).tolist() == by_hand(tmp_path, names)
 
 
 @needs_links
 @pytest.mark.usefixtures("many")
-def test_the_state_of_a_link_is_that_of_what_it_leads_to(tmp_path: Path, answers: list[bool]) -> None:
+def test_the_state_of_a_link_is_that_of_what_it_leads_to(tmp_path: Path) -> None:
     names = files_in(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / os.fsdecode(names[5]))
-    for order in ([b"link", *names], [*names, b"link"]):  # this process sees it, then the other
-        found = file_states(str(tmp_path), order).tolist()
-        assert found[order.index(b"link")] == found[order.index(names[5])]
-    assert answers == [True, True]
+    names.append(b"link")
+    with looking.looking(str(tmp_path), names) as looker:
+        all_seen(looker, len(names))
+        for found in (file_states(str(tmp_path), names, looker), np.reshape(states_of(str(tmp_path), names), (-1, 5))):
+            assert found[-1].tolist() == found[5].tolist()
 
 
 @pytest.mark.usefixtures("many")
 @pytest.mark.parametrize("program", ["", "/nowhere/python", shutil.which("false") or ""])
-def test_without_a_second_process_one_sees_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[bool], program: str
-) -> None:
+def test_without_a_second_process_one_sees_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     names = files_in(tmp_path)
     monkeypatch.setattr(sys, "executable", program)
-    assert file_states(str(tmp_path), names).tolist() == by_hand(tmp_path, names)
-    assert answers == [False]
+    with looking.looking(str(tmp_path), names) as looker:
+        assert file_states(str(tmp_path), names, looker).tolist() == by_hand(tmp_path, names)
+        assert looker is not None
+        looker._thread.join()
+        assert looker.seen == 0
 
 
 @pytest.mark.usefixtures("many")
-@pytest.mark.parametrize("cut", [0, 39, 41])
+@pytest.mark.parametrize("answered", [0, 39, 9 * 40 - 1])
 def test_an_answer_that_is_cut_short_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[bool], cut: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answered: int
 ) -> None:
-    names, run = files_in(tmp_path), subprocess.run
+    names, start = files_in(tmp_path), subprocess.Popen
+    short = f"import sys; sys.stdin.buffer.read(); sys.stdout.buffer.write(bytes({answered}))"
 
-    def broken(*command: object, **options: object) -> object:
-        done = run(*command, **options)  # type: ignore[call-overload]
-        done.stdout = done.stdout[:cut]
-        return done
+    def broken(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", short], **options)
 
-    monkeypatch.setattr(contents.subprocess, "run", broken)
-    assert file_states(str(tmp_path), names).tolist() == by_hand(tmp_path, names)
-    assert answers == [False]
+    monkeypatch.setattr(looking.subprocess, "Popen", broken)
+    with looking.looking(str(tmp_path), names) as looker:
+        assert looker is not None
+        looker._thread.join()
+        assert looker.seen == 0
+        assert file_states(str(tmp_path), names, looker).tolist() == by_hand(tmp_path, names)
 
 
 @pytest.mark.usefixtures("many")
@@ -187,8 +213,27 @@ def test_an_answer_that_is_cut_short_does_not_count(
 def test_a_file_that_is_gone_is_an_error_whoever_looks(tmp_path: Path, position: int) -> None:
     names = files_in(tmp_path)
     (tmp_path / os.fsdecode(names[position])).unlink()
-    with pytest.raises(FileNotFoundError):
-        file_states(str(tmp_path), names)
+    with looking.looking(str(tmp_path), names) as looker:
+        assert looker is not None
+        looker._thread.join()
+        with pytest.raises(FileNotFoundError):
+            file_states(str(tmp_path), names, looker)
+
+
+@pytest.mark.usefixtures("many")
+def test_the_second_process_ends_whether_it_was_of_use_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, start = files_in(tmp_path), subprocess.Popen
+
+    def endless(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return start([sys.executable, "-c", "import time; time.sleep(1000)"], **options)
+
+    monkeypatch.setattr(looking.subprocess, "Popen", endless)
+    with pytest.raises(DataError, match="mended"), looking.looking(str(tmp_path), names * 50_000) as looker:
+        raise DataError("mended")  # names are more than a pipe holds: they are being sent
+    assert looker is not None
+    assert looker._process is not None
+    assert looker._process.returncode is not None
+    assert not looker._thread.is_alive()
 
 
 def test_numbers_larger_than_eight_bytes_hold_are_cut(tmp_path: Path) -> None:
@@ -207,8 +252,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ISTHMUS_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(cache, "WORTH_FILES", 1)
     monkeypatch.setattr(contents, "SETTLED", -(10**9))
-    monkeypatch.setattr(contents, "MANY", 1)
-    monkeypatch.setattr(contents, "_may_start_another", lambda: True)
+    monkeypatch.setattr(looking, "MANY", 1)
+    monkeypatch.setattr(looking, "_may_start_another", lambda: True)
     for i in range(12):
         path = tmp_path / "set" / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -266,6 +311,35 @@ def test_images_are_read_once_while_the_files_are_looked_at(
     assert same(load_path(folder), second)
     shutil.rmtree(cache.home_folder())
     assert same(load_path(folder), second)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing is remembered there")
+def test_the_files_of_the_last_time_are_looked_at_before_the_folder_is_searched(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, search, seen = load_path(folder), folders._find, []
+
+    def slow(place: Path) -> object:
+        found = search(place)
+        end = time.monotonic() + 30
+        while not ahead[-1].seen and time.monotonic() < end:
+            time.sleep(0.01)
+        seen.append(ahead[-1].seen)
+        return found
+
+    ahead: list[Looker] = []
+    begin = Looker.__init__
+
+    def watched(looker: Looker, root: str, names: list[bytes]) -> None:
+        ahead.append(looker)
+        begin(looker, root, names)
+
+    monkeypatch.setattr(Looker, "__init__", watched)
+    monkeypatch.setattr(folders, "_find", slow)
+    monkeypatch.setattr(looking, "states_of", None)
+    assert same(load_path(folder), first)
+    assert seen == [12]
+    assert len(ahead) == 1
 
 
 @pytest.mark.parametrize(

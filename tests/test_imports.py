@@ -26,6 +26,7 @@ ORDER = [
     "data.split",
     "data.idx",
     "data.states",
+    "data.looking",
     "data.contents",
     "data.photographs",
     "data.decoding",

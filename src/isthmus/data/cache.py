@@ -121,8 +121,13 @@ class Place:
         return _folder() / f"{self.start}-{key[:32]}.npy"
 
 
-def place_for(folder: Path, files: Sequence[str], asked: object) -> Place | None:
-    """The place of these files of a folder, read as `asked` (anything JSON can hold).
+def ledger_of(folder: Path) -> Ledger:
+    """The sums of a folder's files as they were last seen."""
+    return Ledger(home_folder(), folder)
+
+
+def place_for(folder: Path, files: Sequence[str], asked: object, ledger: Ledger) -> Place | None:
+    """The place of these files of a folder, read as `asked` (anything JSON can hold). ledger: of the folder.
 
     None if keeping them is not worth while, or one cannot be found.
     """
@@ -135,7 +140,7 @@ def place_for(folder: Path, files: Sequence[str], asked: object) -> Place | None
     decoders = [PIL.__version__, *(features.version(name) for name in _LIBRARIES)]
     how = hashlib.sha256(json.dumps([VERSION, decoders, asked]).encode()).hexdigest()
     digest = hashlib.sha256(b"\0".join([how.encode(), *names]))
-    return Place(prefix(folder), names, Ledger(home_folder(), folder), how, digest.hexdigest()[:32])
+    return Place(prefix(folder), names, ledger, how, digest.hexdigest()[:32])
 
 
 def storing(image_shape: tuple[int, int, int], size: int) -> Storing:

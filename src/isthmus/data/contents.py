@@ -11,15 +11,13 @@ time, so that files are read each time there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 import time
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
@@ -29,20 +27,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.data.states import TIMES_TELL, states_of
+from isthmus.data.looking import Looker, file_states, looking
+from isthmus.data.looking import States as States
+from isthmus.data.states import TIMES_TELL
 from isthmus.data.states import State as State
 from isthmus.data.states import state_of as state_of
 
 Sums = NDArray[np.uint8]  # (N, 32), sha256 of the content of each file; zeros where it is not known
-States = NDArray[np.int64]  # (N, 5)
 
 UNKNOWN: State = (0, 0, 0, 0, -1)  # of a file that has to be read again
 NO_SUM = bytes(32)
 SETTLED = 2 * 10**9  # nanoseconds: the coarsest file systems count times in two seconds
 SMALL = 2**24  # bytes: larger files are not held in memory whole
 KEPT_BYTES = 2**28
-MANY = 20_000  # files that one process has looked at by the time another has started
-_SHARE = 0.45  # of the second process, which has to start
 _CHUNK = 64  # files hashed by a thread in one go
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
@@ -68,36 +65,6 @@ def as_sums(digests: Iterable[bytes]) -> Sums:
 def as_states(states: Iterable[State]) -> States:
     """States as an array."""
     return np.fromiter(chain.from_iterable(states), np.int64).reshape(-1, 5)
-
-
-def file_states(root: str, names: list[bytes]) -> States:
-    """The state of each file below `root`; of MANY, a second process looks at a share meanwhile.
-
-    A thread would gain nothing: to ask takes two microseconds, and threads wait for each other after every file.
-    Raises: OSError if a file cannot be found.
-    """
-    own = round(len(names) * (1 - _SHARE)) if len(names) >= MANY and _may_start_another() else len(names)
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(_states_elsewhere, root, names[own:]) if names[own:] else None
-        found = states_of(root, names[:own])
-        found += (other and other.result()) or states_of(root, names[own:])
-    return np.frombuffer(found, np.int64).reshape(-1, 5)
-
-
-def _may_start_another() -> bool:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores > 1 and bool(sys.executable) and not getattr(sys, "frozen", False)
-
-
-def _states_elsewhere(root: str, names: list[bytes]) -> array[int] | None:
-    """The same by a process of its own; None if it cannot be had or does not answer."""
-    program = Path(__file__).with_name("states.py")
-    try:
-        done = subprocess.run([sys.executable, "-I", "-S", program, root], input=b"\0".join(names), capture_output=True)
-    except OSError:
-        return None
-    whole = done.returncode == 0 and len(done.stdout) == 40 * len(names)
-    return array("q", done.stdout) if whole else None
 
 
 def _sums(paths: Sequence[str]) -> list[tuple[bytes, State]]:
@@ -151,6 +118,15 @@ class Ledger:
     def __init__(self, home: Path, folder: str | Path):
         name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
         self.path = home / "states" / f"{name[:32]}.npz"
+        self._looker: Looker | None = None
+
+    @contextlib.contextmanager
+    def looking(self, root: str) -> Iterator[None]:
+        """Have a second process look, from now on, at the files that there were the last time, if they were many."""
+        names = [] if self._before is None else self._before["names"].tobytes().split(b"\0")
+        with looking(root, names) as self._looker:
+            yield
+        self._looker = None
 
     def last_key(self) -> str | None:
         """The `content_key` of the files as they were last seen, None if nothing is remembered."""
@@ -161,7 +137,7 @@ class Ledger:
 
         Arguments: root: what goes before each name to make a path. Raises: OSError if a file cannot be found or read.
         """
-        before, states = self._before, file_states(root, names)
+        before, states = self._before, file_states(root, names, self._looker)
         if before is None:
             before = {"names": np.empty(0, np.uint8), "states": states[:0], "sums": np.empty((0, 32), np.uint8)}
         rows = _rows(before["names"].tobytes(), names)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from isthmus.data.arrays import class_order
-from isthmus.data.cache import place_for, prefix
+from isthmus.data.cache import ledger_of, place_for, prefix
 from isthmus.data.decoding import Part, Shape, processes_for, read_parts
 from isthmus.data.imageset import ImageSet
 from isthmus.data.parquet import load_parquet
@@ -70,15 +70,15 @@ def load_image_folder(
     Raises: DataError for links that leave the folder, files that cannot be read, images both in the folder
         and in subfolders, no images, or only one class.
     """
-    found = _find(folder)
-    if found.tables and not found.paths:
-        _check_tables(folder, found)
-        images = load_parquet(folder, found.tables, name=name, size=size, skip_bad=skip_bad)
-        others = sentences([(found.others - len(found.tables), "file", f"ignored for not ending in {SUFFIX}")])
-        return replace(images, notes=(*images.notes, *others))
-    _check_found(folder, found)
-    place = place_for(folder, found.paths, [size, found.others, found.linked_folders, found.subfolders])
-    kept = place.find(name) if place else None
+    ledger = ledger_of(folder)
+    with ledger.looking(prefix(folder)):
+        found = _find(folder)
+        if found.tables and not found.paths:
+            return _tables(folder, found, name=name, size=size, skip_bad=skip_bad)
+        _check_found(folder, found)
+        asked = [size, found.others, found.linked_folders, found.subfolders]
+        place = place_for(folder, found.paths, asked, ledger)
+        kept = place.find(name) if place else None
     if kept is not None:
         return kept
     source = _source(folder, found.paths)
@@ -87,6 +87,14 @@ def load_image_folder(
     if place and not read.bad:
         place.keep(images, read.sums, read.states)
     return images
+
+
+def _tables(folder: Path, found: _Found, *, name: str, size: tuple[int, int] | None, skip_bad: bool) -> ImageSet:
+    """The Parquet files of a folder without image files."""
+    _check_tables(folder, found)
+    images = load_parquet(folder, found.tables, name=name, size=size, skip_bad=skip_bad)
+    others = sentences([(found.others - len(found.tables), "file", f"ignored for not ending in {SUFFIX}")])
+    return replace(images, notes=(*images.notes, *others))
 
 
 def find_images(folder: Path) -> list[Path]:

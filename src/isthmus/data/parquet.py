@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isthmus.data.arrays import class_order
-from isthmus.data.cache import place_for
+from isthmus.data.cache import ledger_of, place_for
 from isthmus.data.contents import file_sums, state_of
 from isthmus.data.decoding import Content, Part, Shape, files_in_part, processes_for, read_contents, read_part
 from isthmus.data.imageset import ImageSet
@@ -50,7 +50,8 @@ def load_parquet(
     Raises: DataError for a missing package, a file that is no Parquet of images, or rows that cannot be used.
     """
     table = open_table(root, paths)
-    place = place_for(root if root.is_dir() else root.parent, table.paths, ["parquet", size])
+    folder = root if root.is_dir() else root.parent
+    place = place_for(folder, table.paths, ["parquet", size], ledger_of(folder))
     kept = place.find(name) if place else None
     if kept is not None:
         return replace(kept, published_test=table.test)
