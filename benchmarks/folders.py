@@ -4,7 +4,7 @@
 they drop: no search of the folder, no headers looked at, nothing kept. "first" is `isthmus.load` with an empty cache,
 the start of its processes included; "second" is the same again. The files are digits of 28 x 28 in ten classes, made
 here; they lie in the system's file cache for all three. They are timed in turns, "alone" before the others and after
-them by turns; a round in which the machine was busy does not count. With it: threads against processes, for small PNG
+them by turns; the first round, a warm-up, and one in which the machine was busy do not count. With it: threads against processes, for small PNG
 files and for JPEG files of 1600 x 1200.
 
     python benchmarks/folders.py [--files 100000] [--rounds 3] [--fast]
@@ -128,7 +128,7 @@ def measure(place: Path, count: int, rounds: int) -> dict[str, object]:
             "first": lambda: load(place / "digits"),
             "second": lambda: load(place / "digits"),
         }
-        for turn in range(rounds):
+        for turn in range(rounds + 1):
             shutil.rmtree(place / "home", ignore_errors=True)
             spent, found, busy = {}, {}, [probe()]
             for name in ("first", "second", "alone") if turn % 2 else ("alone", "first", "second"):
@@ -138,10 +138,10 @@ def measure(place: Path, count: int, rounds: int) -> dict[str, object]:
             check(found["alone"], found["first"], found["second"])
             best = min(best, *busy)
             quiet = max(busy) <= BUSY * best
-            told = "" if quiet else f"busy: {max(busy) / best:.2f}"
+            told = "warm-up" if not turn else "" if quiet else f"busy: {max(busy) / best:.2f}"
             print({name: round(value, 2) for name, value in spent.items()}, told, flush=True)
-            discarded += not quiet
-            for name, value in spent.items() if quiet else ():
+            discarded += bool(turn) and not quiet
+            for name, value in spent.items() if turn and quiet else ():
                 times[name].append(value)
     if not times["alone"]:
         raise SystemExit("the machine was too busy in every round; run again")

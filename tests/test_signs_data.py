@@ -473,7 +473,7 @@ def test_bad_files_are_named_the_same_every_time_and_nothing_is_kept(
     load_path(folder)
     (folder / "0" / "bad.JPG").write_bytes(b"")
     answers = [answer(), answer()]
-    monkeypatch.setattr(folders, "place_for", lambda *_: None)
+    monkeypatch.setattr(folders, "place_for", lambda *_, **__: None)
     assert answers == [answer()] * 2
     assert len(kept(home)) == 1
 

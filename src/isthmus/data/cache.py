@@ -20,8 +20,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -74,34 +74,57 @@ def prefix(folder: Path) -> str:
 
 
 @dataclass(frozen=True)
+class Ahead:
+    """What has been begun before it is known which files a folder holds.
+
+    ledger: of the folder. likely: the entry that is being read, None if nothing is.
+    """
+
+    ledger: Ledger
+    likely: Path | None
+    reading: Future[ImageSet | None] | None
+
+    def read(self, path: Path, name: str) -> ImageSet | None:
+        """The images of an entry, called `name`; None if it is not there, or damaged."""
+        return self.reading.result() if self.reading and path == self.likely else _read(path, name)
+
+
+@contextlib.contextmanager
+def looking_ahead(folder: Path, asked: object, name: str) -> Iterator[Ahead]:
+    """Begin with what was true of a folder the last time: its files are looked at, and the images kept of them read.
+
+    Nothing of it counts unless it turns out to be true still. asked: what is known already of what `place_for` is told.
+    """
+    ledger = Ledger(home_folder(), folder)
+    likely = ledger.notes().get(json.dumps(asked))
+    with ThreadPoolExecutor(1) as pool, ledger.looking(prefix(folder)):
+        path = _folder() / likely if likely else None
+        yield Ahead(ledger, path, pool.submit(_read, path, name) if path else None)
+
+
+@dataclass(frozen=True)
 class Place:
     """Where a decoded folder is kept, or is to be kept.
 
     root: what goes before each of the names to make a path. asked: how they are read. start: of the name of every entry
-    of files of these names, read so.
+    of files of these names, read so. note: under which the entry is noted.
     """
 
     root: str
     names: list[bytes]
-    ledger: Ledger
+    ahead: Ahead
     asked: str
     start: str
+    note: str
 
     def find(self, name: str) -> ImageSet | None:
-        """The images kept here, called `name`; None if there are none, or they are damaged.
-
-        Those of the files as they were last seen are read while it is seen whether the files are still the same.
-        """
-        with contextlib.suppress(OSError), ThreadPoolExecutor(1) as pool:  # a file that is gone: the reader names it
+        """The images kept here, called `name`; None if there are none, or they are damaged."""
+        with contextlib.suppress(OSError):  # a file that is gone: the reader names it
             if any(_folder().glob(f"{self.start}-*.json")):
-                last = self.ledger.last_key()
-                reading = pool.submit(_read, self._path(last), name) if last else None
-                key = self.ledger.sums(self.root, self.names)[1]
-                if reading is None or key != last:
-                    reading = pool.submit(_read, self._path(key), name)
-                images = reading.result()
+                path = self._path(self.ahead.ledger.sums(self.root, self.names)[1])
+                images = self.ahead.read(path, name)
                 if images is not None:
-                    _mark(self._path(key))
+                    _mark(path)
                 return images
         return None
 
@@ -112,7 +135,7 @@ class Place:
         """
         if sums.any(1).all():
             key = content_key(self.names, sums)
-            self.ledger.write(self.names, sums, states, key)
+            self.ahead.ledger.write(self.names, sums, states, key, {self.note: self._path(key).name})
             with contextlib.suppress(OSError):  # a full or read-only disk: the images are here, as was asked for
                 _write(self._path(key), images)
 
@@ -121,13 +144,8 @@ class Place:
         return _folder() / f"{self.start}-{key[:32]}.npy"
 
 
-def ledger_of(folder: Path) -> Ledger:
-    """The sums of a folder's files as they were last seen."""
-    return Ledger(home_folder(), folder)
-
-
-def place_for(folder: Path, files: Sequence[str], asked: object, ledger: Ledger) -> Place | None:
-    """The place of these files of a folder, read as `asked` (anything JSON can hold). ledger: of the folder.
+def place_for(folder: Path, files: Sequence[str], asked: object, *found: object, ahead: Ahead) -> Place | None:
+    """The place of these files of a folder, read as `asked` (anything JSON can hold) with what else was `found`.
 
     None if keeping them is not worth while, or one cannot be found.
     """
@@ -138,9 +156,9 @@ def place_for(folder: Path, files: Sequence[str], asked: object, ledger: Ledger)
         return None
     names = relative_names(folder, files)
     decoders = [PIL.__version__, *(features.version(name) for name in _LIBRARIES)]
-    how = hashlib.sha256(json.dumps([VERSION, decoders, asked]).encode()).hexdigest()
+    how = hashlib.sha256(json.dumps([VERSION, decoders, asked, found]).encode()).hexdigest()
     digest = hashlib.sha256(b"\0".join([how.encode(), *names]))
-    return Place(prefix(folder), names, ledger, how, digest.hexdigest()[:32])
+    return Place(prefix(folder), names, ahead, how, digest.hexdigest()[:32], json.dumps(asked))
 
 
 def storing(image_shape: tuple[int, int, int], size: int) -> Storing:

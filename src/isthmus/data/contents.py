@@ -6,18 +6,19 @@ had, and holds as long as that is the same to the nanosecond. A file that change
 another change could bear the same time is never remembered (git calls such a file racily clean). Windows has no such
 time, so that files are read each time there.
 
-    ISTHMUS_HOME/states/<sha256 of the folder's path>.npz    names, states, sums: may be deleted at any time
+    ISTHMUS_HOME/states/<sha256 of the folder's path>.npz    names, states, sums, notes: may be deleted at any time
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
@@ -132,6 +133,10 @@ class Ledger:
         """The `content_key` of the files as they were last seen, None if nothing is remembered."""
         return None if self._before is None else self._before["key"].tobytes().decode()
 
+    def notes(self) -> dict[str, str]:
+        """What was noted of the files as they were last seen."""
+        return {} if self._before is None else json.loads(self._before["notes"].tobytes())
+
     def sums(self, root: str, names: list[bytes]) -> tuple[Sums, str]:
         """sha256 of each file, and the `content_key` of all; only files that are not known by their state are read.
 
@@ -154,15 +159,22 @@ class Ledger:
         self.write(names, sums, states, key)
         return sums, key
 
-    def write(self, names: Sequence[bytes], sums: Sums, states: States, key: str) -> None:
-        """Remember sums and the `content_key` of all. Where the disk does not let us, files are read again instead."""
+    def write(
+        self, names: Sequence[bytes], sums: Sums, states: States, key: str, notes: Mapping[str, str] | None = None
+    ) -> None:
+        """Remember sums and the `content_key` of all, and notes, with those of before if the key is still the same.
+
+        Where the disk does not let us, files are read again instead.
+        """
         if not TIMES_TELL:
             return
+        noted = {**(self.notes() if key == self.last_key() else {}), **(notes or {})}
         arrays: dict[str, NDArray[Any]] = {
             "names": np.frombuffer(b"\0".join(names), np.uint8),
             "states": states,
             "sums": sums,
             "key": np.frombuffer(key.encode(), np.uint8),
+            "notes": np.frombuffer(json.dumps(noted).encode(), np.uint8),
         }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +187,7 @@ class Ledger:
     def _before(self) -> dict[str, NDArray[Any]] | None:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
-                found = {name: archive[name] for name in ("names", "states", "sums", "key")}
+                found = {name: archive[name] for name in ("names", "states", "sums", "key", "notes")}
         except Exception:  # a damaged archive may raise anything; the files are read instead
             return None
         return found if len(found["states"]) == len(found["sums"]) else None

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from isthmus.data.arrays import class_order
-from isthmus.data.cache import ledger_of, place_for, prefix
+from isthmus.data.cache import looking_ahead, place_for, prefix
 from isthmus.data.decoding import Part, Shape, processes_for, read_parts
 from isthmus.data.imageset import ImageSet
 from isthmus.data.parquet import load_parquet
@@ -70,14 +70,13 @@ def load_image_folder(
     Raises: DataError for links that leave the folder, files that cannot be read, images both in the folder
         and in subfolders, no images, or only one class.
     """
-    ledger = ledger_of(folder)
-    with ledger.looking(prefix(folder)):
+    with looking_ahead(folder, size, name) as ahead:
         found = _find(folder)
         if found.tables and not found.paths:
             return _tables(folder, found, name=name, size=size, skip_bad=skip_bad)
         _check_found(folder, found)
-        asked = [size, found.others, found.linked_folders, found.subfolders]
-        place = place_for(folder, found.paths, asked, ledger)
+        others = (found.others, found.linked_folders, found.subfolders)
+        place = place_for(folder, found.paths, size, *others, ahead=ahead)
         kept = place.find(name) if place else None
     if kept is not None:
         return kept

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from isthmus.data.arrays import class_order
-from isthmus.data.cache import ledger_of, place_for
+from isthmus.data.cache import looking_ahead, place_for
 from isthmus.data.contents import file_sums, state_of
 from isthmus.data.decoding import Content, Part, Shape, files_in_part, processes_for, read_contents, read_part
 from isthmus.data.imageset import ImageSet
@@ -51,8 +51,9 @@ def load_parquet(
     """
     table = open_table(root, paths)
     folder = root if root.is_dir() else root.parent
-    place = place_for(folder, table.paths, ["parquet", size], ledger_of(folder))
-    kept = place.find(name) if place else None
+    with looking_ahead(folder, ["parquet", size], name) as ahead:
+        place = place_for(folder, table.paths, ["parquet", size], ahead=ahead)
+        kept = place.find(name) if place else None
     if kept is not None:
         return replace(kept, published_test=table.test)
     before = [state_of(os.stat(path)) for path in table.paths]
