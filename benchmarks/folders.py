@@ -4,8 +4,8 @@
 they drop: no search of the folder, no headers looked at, nothing kept. "first" is `isthmus.load` with an empty cache,
 the start of its processes included; "second" is the same again. The files are digits of 28 x 28 in ten classes, made
 here; they lie in the system's file cache for all three. They are timed in turns, "alone" before the others and after
-them by turns; the first round, a warm-up, and one in which the machine was busy do not count. With it: threads against processes, for small PNG
-files and for JPEG files of 1600 x 1200.
+them by turns; the first round, a warm-up, and one in which the machine was busy do not count. With it: threads against
+processes, for small PNG files and for JPEG files of 1600 x 1200.
 
     python benchmarks/folders.py [--files 100000] [--rounds 3] [--fast]
 """

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from peers.networks import NETWORKS
 
-CHECKED_IMAGES, WARM_UP_IMAGES = 2560, 1280
-LEAST_UPDATES, MOST_UPDATES = 3, 20
+CHECKED_IMAGES, WARM_UP_IMAGES = 640, 1280
+LEAST_UPDATES, MOST_UPDATES = 3, 10
 DRAWS = 7  # seed of what a network draws while it is checked
 SCORED = 500
 

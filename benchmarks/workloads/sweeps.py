@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from isthmus.training.sweep import Trial, sweep
 from workloads.plan import Facts, Plan, Workload
 
 AIM = 1.4
+ALIKE = 0.2  # relative
+CHAOTIC = {"rate-1e-1"}  # at that rate the last bits, which the number of threads decides, grow to other losses
 DIGITS: dict[str, ModelSettings] = {
     "lab": LabSettings(),
     "strong": StrongSettings(),
@@ -82,13 +85,13 @@ def digits(folder: Path, share: float) -> list[Trial]:
 SWEEPS = {"sweep": (signs, 64), "sweep.digits": (digits, 32)}
 
 
-def way(folder: Path, *, name: str, workers: int, images: int, share: float) -> Callable[[], dict[str, float]]:
+def way(folder: Path, *, name: str, workers: int, images: int, share: float) -> Callable[[], dict[str, Any]]:
     """A contestant: the whole sweep with so many processes."""
     prepare_process()
     trials, side = SWEEPS[name]
     parts = made_up(images, side)
 
-    def sample() -> dict[str, float]:
+    def sample() -> dict[str, Any]:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             started = time.perf_counter()
             outcomes = sweep(trials(Path(place), share), parts, workers=workers, prepare=prepare_process)
@@ -96,8 +99,8 @@ def way(folder: Path, *, name: str, workers: int, images: int, share: float) -> 
         failed = {name: outcome.error for name, outcome in outcomes.items() if outcome.status == "failed"}
         if failed:
             raise RuntimeError(f"failed: {failed}")
-        figures = [value for outcome in outcomes.values() for value in (outcome.figures or {}).values()]
-        return {"seconds": seconds, "trials": len(outcomes), "sum": float(np.sum(figures))}
+        figures = {name: list((outcome.figures or {}).values()) for name, outcome in outcomes.items()}
+        return {"seconds": seconds, "trials": len(outcomes), "figures": figures}
 
     return sample
 
@@ -105,7 +108,7 @@ def way(folder: Path, *, name: str, workers: int, images: int, share: float) -> 
 def measure(plan: Plan, names: Sequence[str]) -> dict[str, Facts]:
     (name,) = names
     size = {"sweep": plan.pick(1300, 1300, 60), "sweep.digits": plan.pick(12_000, 6_000, 600)}[name]
-    share = {"full": 0.2, "fast": 0.1, "tiny": 0.0}[plan.size]
+    share = {"full": 0.2, "fast": 0.08, "tiny": 0.0}[plan.size]
     folder = plan.folder / name
     folder.mkdir()
     options = {
@@ -115,10 +118,22 @@ def measure(plan: Plan, names: Sequence[str]) -> dict[str, Facts]:
     rounds = plan.pick(plan.rounds, 1, plan.rounds)
     with running(dict.fromkeys(options, "workloads.sweeps:way"), folder, options) as contestants:
         turns = in_turns(orders(contestants), rounds, any_machine=plan.any_machine)
-    sums = {contestant: turns.answers(contestant)[0]["sum"] for contestant in turns.samples}
-    if not np.isclose(*sums.values(), rtol=0.2):
-        raise NotMeasured(f"the two ways trained to other losses and accuracies, whose sums are {sums}")
+    check(*(turns.answers(contestant)[0]["figures"] for contestant in turns.samples))
     return {name: {**compared(turns), "images": size, "share_of_epochs": share}}
+
+
+def check(first: dict[str, list[float]], second: dict[str, list[float]]) -> None:
+    """That both ways trained the same networks to the same losses and accuracies, but for the order of sums.
+
+    Raises: NotMeasured.
+    """
+    apart = {
+        name: (first[name], second[name])
+        for name in first
+        if name not in CHAOTIC and not np.allclose(first[name], second[name], rtol=ALIKE)
+    }
+    if apart or set(first) != set(second):
+        raise NotMeasured(f"the two ways trained to other losses and accuracies: {apart}")
 
 
 WORKLOADS = [
