@@ -21,7 +21,8 @@ from isthmus.data.selection import Selection
 from isthmus.data.split import hold_out, split
 from isthmus.data.stored import Stored, StoredShards
 from isthmus.errors import DataError
-from isthmus.networks.apply import encode
+from isthmus.networks import apply
+from isthmus.networks.apply import dead_axes, encode
 from isthmus.networks.autoencoder import lab
 from isthmus.networks.classifier import classifier
 from isthmus.networks.denoiser import Denoiser
@@ -233,3 +234,13 @@ def test_a_folder_of_photographs_may_hold_an_npy_file_as_before(tmp_path: Path) 
     np.save(tmp_path / "notes.npy", np.zeros(3))
     refused(tmp_path, "no images|holds no|image")
     assert load_npy([*sorted(put_shards(tmp_path / "b", COLOURS, labelled=False).iterdir())], name="b").name == "b"
+
+
+@pytest.mark.parametrize("at_once", [7, 100])
+def test_axes_are_dead_that_are_the_same_for_every_image(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    numbers = np.arange(21)
+    images = np.broadcast_to(numbers[:, None, None, None].astype(np.uint8), (21, 1, 32, 32))
+    codes = np.stack([numbers, 0 * numbers, numbers == 20, numbers // 7, 0 * numbers + 3], 1).astype(np.float32)
+    monkeypatch.setattr(apply, "BATCH", at_once)
+    monkeypatch.setattr(apply, "encode", lambda _, given: codes[given[:, 0, 0, 0]])
+    assert dead_axes(lab((1, 32, 32)), images).tolist() == [1, 4]

@@ -73,6 +73,16 @@ def encode(network: Coder, images: NDArray[np.generic] | Tensor) -> NDArray[np.f
     return in_batches(network, lambda batch: _code(network, batch), images).numpy()
 
 
+def dead_axes(network: Coder, images: NDArray[np.generic] | Tensor) -> NDArray[np.int64]:
+    """The axes of the code that are the same for every image (N, C, H, W), without holding the codes of all."""
+    parts = (encode(network, images[begin:end]) for begin, end in ranges(len(images), BATCH))
+    first = next(parts)
+    dead = (first == first[0]).all(0)
+    for codes in parts:
+        dead &= (codes == first[0]).all(0)
+    return np.flatnonzero(dead)
+
+
 def posteriors(network: VAE, images: NDArray[np.generic] | Tensor) -> Gaussian:
     """q(z|x) of images: (N, C, H, W) -> means and log-variances (N, D)."""
 

@@ -121,6 +121,14 @@ def _pooled_like(x: Tensor) -> tuple[Tensor, Tensor]:
     return y, torch.empty_like(y, dtype=torch.uint8)
 
 
+def _normed_backward(name: str, ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of what `_normed` is given: x, gamma and beta; the rest has none."""
+    x, *_, gamma = ctx.saved_tensors
+    dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
+    _call(name, x.shape, _last(dy), *ctx.saved_tensors, dx, dgamma, dbeta)
+    return dx, dgamma, dbeta, None, None, None, None
+
+
 class _NormPoolRelu(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -135,10 +143,7 @@ class _NormPoolRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
-        x, *_, gamma = ctx.saved_tensors
-        dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-        _call("norm_pool_relu_backward", x.shape, _last(dy), *ctx.saved_tensors, dx, dgamma, dbeta)
-        return dx, dgamma, dbeta, None, None, None, None
+        return _normed_backward("norm_pool_relu_backward", ctx, dy)
 
 
 class _NormRelu(torch.autograd.Function):
@@ -154,10 +159,7 @@ class _NormRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:
-        x, *_, gamma = ctx.saved_tensors
-        dx, dgamma, dbeta = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-        _call("norm_relu_backward", x.shape, _last(dy), *ctx.saved_tensors, dx, dgamma, dbeta)
-        return dx, dgamma, dbeta, None, None, None, None
+        return _normed_backward("norm_relu_backward", ctx, dy)
 
 
 class _Pool(torch.autograd.Function):

@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from isthmus.data.imageset import ImageSet
 from isthmus.data.split import split
 from isthmus.errors import InputError
-from isthmus.latent.separability import clipping
-from isthmus.networks.apply import encode
+from isthmus.networks.apply import dead_axes
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import NETWORKS, Network, build
 from isthmus.networks.pca import principal_components
@@ -99,7 +96,7 @@ def train_one(
         noise = settings.training.noise
         figures = _test(trained.network, parts.test, device, noise)
         if isinstance(trained.network, Autoencoder | VAE):
-            for axis in np.flatnonzero(clipping(encode(trained.network, parts.train.images)).dead):
+            for axis in dead_axes(trained.network, parts.train.images):
                 reporter.say(f"axis {axis + 1} of the code is dead: it is the same for every image")
             if trained.network.latent_dim < min(len(parts.train), parts.train.images[0].size):
                 found = principal_components(parts.train, trained.network.latent_dim)
