@@ -929,7 +929,7 @@ def test_the_page_on_scale_says_what_was_measured(monkeypatch: pytest.MonkeyPatc
         },
     }
     made = scale.section(results)
-    row = "| `.npy`, uint8 | 16 | 1.02 TB | 70 GB | 28 | 1.7 | 0.43 | 0.11 | 164 MB/s |"  # 1e9 / 10,000 / 3600 hours
+    row = "| `.npy` | 16 | 1.02 TB | 70 GB | 28 | 1.7 | 0.43 | 0.11 | 164 MB/s |"  # 1e9 / 10,000 / 3600 hours
     assert row in made
     assert "a billion would take 200 GB, and 64 GB are full at 320 million images" in made
     assert "1,000,000 shards of 1,000 images take 1.7 h" in made

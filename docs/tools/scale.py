@@ -20,7 +20,7 @@ WIDTH = 130  # of a line of the page
 CORES = 16  # of the machines that the tables speak of
 MACHINES = (1, 4, 16)
 MEMORY = 64e9  # bytes of such a machine that codes may fill
-KINDS = {"parquet": "Parquet of PNG files", "npy": "`.npy`, uint8"}
+KINDS = {"parquet": "Parquet", "npy": "`.npy`"}
 
 
 def section(results: dict[str, Any]) -> str:
@@ -47,19 +47,20 @@ def _source(results: dict[str, Any], facts: dict[str, Any]) -> str:
         f"`python benchmarks/encode_shards.py`, commit {facts['commit']}: {facts['images']:,} digits of 32 x 32 in "
         f"shards of {facts['images_a_shard']:,}, the lab's encoder, {workers} workers of one thread on "
         f"{machine['cores']} cores, torch {machine['versions']['torch']}, no GPU. {facts['discarded']} of "
-        f"{facts['clean'] + facts['discarded']} samples were disturbed by other work on the machine.\n"
+        f"{facts['clean'] + facts['discarded']} samples were disturbed by other work on the machine. Parquet is of "
+        f"PNG files, `.npy` of uint8; D numbers are a code. Microseconds of an image; images a second and core; bytes "
+        f"of an image and of its code.\n"
     )
 
 
 def _measured(rows: dict[str, Any]) -> str:
     lines = [
-        "| shards | numbers in a code | reading, decoding | network | writing | images a second, a core "
-        "| bytes an image in | out |",
+        "| shards | D | reading | network | writing | images/s | bytes in | out |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
         kind, size = name.split(".")
-        times = " | ".join(f"{row['us_an_image'][part]:.1f} us" for part in ("reading", "network", "writing"))
+        times = " | ".join(f"{row['us_an_image'][part]:.1f}" for part in ("reading", "network", "writing"))
         lines.append(
             f"| {KINDS[kind]} | {size} | {times} | {row['images_a_second_a_core']:,} | {row['bytes_in']:,.0f} "
             f"| {row['bytes_out']:.0f} |"
@@ -68,10 +69,11 @@ def _measured(rows: dict[str, Any]) -> str:
 
 
 def _billion(rows: dict[str, Any]) -> str:
-    heads = " | ".join(f"hours on {count} machine{'s' if count > 1 else ''}" for count in MACHINES)
+    heads, few = " | ".join(map(str, MACHINES)), ", ".join(map(str, MACHINES[:-1]))
     lines = [
-        f"## A billion images\n\nOn machines of {CORES} such cores:\n",
-        f"| shards | numbers in a code | images | codes | core-hours | {heads} | a machine reads |",
+        f"## A billion images\n\nHours of one core, of {few} and {MACHINES[-1]} machines of {CORES} such cores, "
+        f"and what each of these reads:\n",
+        f"| shards | D | images | codes | a core | {heads} | reads |",
         f"|---|---|---|---|---|{'---|' * len(MACHINES)}---|",
     ]
     for name, row in rows.items():
