@@ -38,7 +38,7 @@ from workloads.plan import Facts, Plan, Workload
 
 AIM = 1.4
 ALIKE = 0.2  # relative
-CHAOTIC = {"rate-1e-1"}  # at that rate the last bits, which the number of threads decides, grow to other losses
+CHAOTIC = {f"rate-{rate}" for rate in RATES}  # of noise with any labels: the last bits decide what is memorised
 DIGITS: dict[str, ModelSettings] = {
     "lab": LabSettings(),
     "strong": StrongSettings(),
