@@ -130,7 +130,7 @@ def check(first: dict[str, list[float]], second: dict[str, list[float]]) -> None
     Raises: NotMeasured.
     """
     apart = {
-        name: (first[name], second[name])
+        name: (first[name], second.get(name))
         for name in first
         if not np.allclose(first[name], second.get(name, np.nan), rtol=ALIKE, atol=NOTHING)
     }
