@@ -27,6 +27,7 @@ from isthmus.settings import (
     StrongSettings,
     VAESettings,
 )
+from isthmus.training.loop import score
 
 
 def gradients(loss: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -252,6 +253,19 @@ def test_any_batch_size_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apply, "BATCH", 5)
     assert apply.encode(network, images) == pytest.approx(whole, abs=1e-5)
     assert apply.decode(network, whole).min() >= 0
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(32, 1000), (64, 256), (256, 16)])
+def test_of_large_images_fewer_are_held_at_once(side: int, at_once: int) -> None:
+    seen: list[int] = []
+    network = linear((1, side, side), latent_dim=2)
+    for part in (network.encoder, network.decoder):
+        part.register_forward_pre_hook(lambda part, given: seen.append(len(given[0])))
+    images = torch.zeros(at_once + 2, 1, side, side, dtype=torch.uint8)
+    codes = apply.encode(network, images)
+    apply.decode(network, codes)
+    score(network, images, None)
+    assert seen == [at_once, 2, at_once, 2, at_once, at_once, 2, 2]
 
 
 @pytest.mark.parametrize(("count", "size"), [*itertools.product([1, 2, 7, 64, 65], [2, 8, 64])])

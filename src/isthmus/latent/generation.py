@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from isthmus.errors import InputError
 from isthmus.latent.density import Density
 from isthmus.metrics import frechet_of_samples
-from isthmus.networks.apply import BATCH, Coder, decode, encode, ranges, to_float
+from isthmus.networks.apply import BATCH, Coder, batch_size, decode, encode, ranges, to_float
 from isthmus.networks.classifier import Classifier
 
 CHUNK_VALUES = 2**24  # pixels of training images, as float32, and distances, held at once
@@ -92,7 +92,7 @@ def features(classifier: Classifier, images: Images) -> Tensor:
     try:
         classifier.eval()
         pixels = torch.as_tensor(images)
-        for begin, end in ranges(len(pixels), BATCH):
+        for begin, end in ranges(len(pixels), batch_size(*pixels.shape[-2:])):
             classifier(to_float(pixels[begin:end].to(device)))
     finally:
         hook.remove()

@@ -1,6 +1,7 @@
 """A network on many images: evaluation mode, large batches, no gradients, results on the CPU.
 
-Images come as an array or tensor (N, C, H, W), uint8 or float in [0, 1]. A batch of any size gives the same numbers.
+Images come as an array or tensor (N, C, H, W), uint8 or float in [0, 1]. A batch of any size gives the same numbers, so
+it is as large as is fast: of large images fewer, since what a layer gives for them all is to fit into memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from isthmus.networks.convolution import UpsampleConv2d
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE, Gaussian
 
-BATCH = 1000
+BATCH, BATCH_PIXELS = 1000, 2**20  # images at once, and their pixels, at most
+LEAST = 16  # as many are drawn together where numbers are drawn: whatever the batch, the same ones
 Coder = Autoencoder | VAE
 
 
@@ -41,15 +43,25 @@ def ranges(count: int, size: int) -> list[tuple[int, int]]:
     return list(zip(starts, [*starts[1:], count], strict=True))
 
 
+def batch_size(height: int, width: int) -> int:
+    """How many images of this size are given to a network at once where none are trained on.
+
+    >>> [batch_size(side, side) for side in (28, 64, 1024)]
+    [1000, 256, 16]
+    """
+    return min(BATCH, max(LEAST, BATCH_PIXELS // (height * width) // LEAST * LEAST))
+
+
 @torch.inference_mode()
 def in_batches(
-    network: nn.Module, function: Callable[[Tensor], Tensor], inputs: NDArray[np.generic] | Tensor
+    network: Coder | Classifier | Denoiser, function: Callable[[Tensor], Tensor], inputs: NDArray[np.generic] | Tensor
 ) -> Tensor:
     """A function of the network in evaluation mode, over inputs of any number, images or codes, on the CPU."""
     network.eval()
     device = next(network.parameters()).device
     whole: Tensor | None = None
-    for begin, end in ranges(len(inputs), BATCH):
+    _, height, width = network.image_shape  # of codes, too, which become images
+    for begin, end in ranges(len(inputs), batch_size(height, width)):
         batch = to_float(torch.as_tensor(inputs[begin:end]).to(device))
         if batch.ndim == 4:
             batch = batch.contiguous(memory_format=torch.channels_last)

@@ -27,7 +27,7 @@ from isthmus.data.augment import augment
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import DivergedError, InputError
-from isthmus.networks.apply import BATCH, ranges, to_float
+from isthmus.networks.apply import BATCH, batch_size, ranges, to_float
 from isthmus.networks.autoencoder import Autoencoder
 from isthmus.networks.catalog import Network
 from isthmus.networks.variational import VAE
@@ -277,7 +277,7 @@ def score(
     network.eval()
     sums: dict[str, float] = {}
     place = next(network.parameters()).device
-    for number, (begin, end) in enumerate(ranges(len(images), BATCH)):
+    for number, (begin, end) in enumerate(ranges(len(images), batch_size(*images.shape[-2:]))):
         others = group is not None and number % group.size != group.rank
         if others and corrupt is None:
             continue
