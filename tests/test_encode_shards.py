@@ -569,17 +569,16 @@ def test_a_full_disk_is_named(runs: Path, tmp_path: Path, here: None, monkeypatc
 
 
 def workers_of(process: Any) -> list[int]:
-    """The worker processes of a program: its children but for the one that tracks resources."""
-    found = []
+    """The worker processes of a program: the children of its child that forks them."""
+    parents, forking = {}, set()
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes():
+                forking.add(int(folder.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if parent == process.pid and b"spawn_main" in command:
-            found.append(int(folder.name))
-    return found
+    return [number for number, parent in parents.items() if parent in forking and parents.get(parent) == process.pid]
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")

@@ -32,10 +32,8 @@ from isthmus.settings import (
     TrainingSettings,
 )
 from isthmus.training.duration import cost
-from isthmus.training.loop import Progress
 from isthmus.training.sweep import Outcome, Trial, sweep
 from isthmus.training.trial import run_trial
-from isthmus.training.workers import Died, Orders, in_processes, own_processors
 
 BRIEF = TrainingSettings(epochs=2, batch_size=16)
 ENDLESS = TrainingSettings(epochs=1_000_000, batch_size=16)
@@ -350,34 +348,3 @@ def test_workers_end_when_their_parent_is_killed(
     process.kill()
     wait_for(lambda: all(gone(worker) for worker in workers), seconds=10)
     assert [Run(tmp_path / name).status()["state"] for name in "ab"] == ["interrupted"] * 2
-
-
-def test_a_worker_that_cannot_begin_costs_its_job() -> None:
-    orders = Orders(divmod, prepare=partial(os._exit, 3))
-    reason = (
-        "its process ended with exit code 3 before the work was done; a script that starts workers needs "
-        '`if __name__ == "__main__":`'
-    )
-    assert list(in_processes(orders, ["job"], None, workers=1, follow=print)) == [(0, Died(reason))]
-
-
-def test_workers_are_held_to_processors_only_where_they_take_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {4, 5, 6, 7}, raising=False)
-    assert own_processors(4, 1) == [[4], [5], [6], [7]]
-    assert own_processors(2, 2) == [[4, 5], [6, 7]]
-    assert own_processors(2, 1) == own_processors(3, 2) == []
-
-
-def whereabouts(job: object, shared: object, progress: Progress) -> list[int]:
-    """Waits long enough for the others to begin too."""
-    time.sleep(0.3)
-    return sorted(os.sched_getaffinity(0))
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say where a process may run")
-def test_each_worker_stays_where_it_is_held() -> None:
-    ours = sorted(os.sched_getaffinity(0))
-    places = [[ours[0]], [ours[-1]]]
-    found = dict(in_processes(Orders(whereabouts, places=places), range(4), None, workers=2, follow=print))
-    assert sorted(found) == [0, 1, 2, 3]
-    assert {tuple(place) for place in found.values()} == {tuple(place) for place in places}

@@ -27,7 +27,7 @@ from isthmus.training.loop import Corrupt, make_optimizer, update
 
 WARM_UP = 8  # images of an update that is not counted
 MOST, ENOUGH = 3, 0.1  # updates of each kind that are timed at most, and seconds after which no other is
-BUDGET = 3.0  # seconds for all of them: about what worker processes take to start
+BUDGET = 1.0  # seconds for all of them, for which no worker has anything to do yet
 
 
 def durations(runs: Mapping[str, RunSettings], training: ImageSet, *, threads: int = 1) -> dict[str, float]:

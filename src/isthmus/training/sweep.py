@@ -226,7 +226,7 @@ def _on_cluster(board: _Board, workers: int | None, device: str, prepare: Prepar
 
 
 def _prepared(board: _Board, timed: int | None) -> list[int]:
-    """What is computed once for all workers, while they start: fingerprints, and the order of the trials."""
+    """What is computed once for all workers, before they start: fingerprints, and the order of the trials."""
     for part in (board.parts.train, board.parts.validation, board.parts.test):
         _ = part.fingerprint
     return board.plan(timed=timed)

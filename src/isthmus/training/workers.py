@@ -3,6 +3,10 @@
 A worker sits at the other end of a pipe: it says that it is ready, gets what is shared and its first job, sends
 progress and a result, gets the next job, and ends when the pipe is closed. A killed worker costs the job it was at and
 is replaced; a `ProcessPoolExecutor` would end all jobs with it.
+
+On Linux workers are forked by a process that has imported what they need and does nothing else: importing it takes
+seconds, which the first workers of a program pay once for all. A fork of the program itself would be quicker still, and
+would inherit its threads' locks.
 """
 
 from __future__ import annotations
@@ -11,20 +15,26 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection, resource_tracker
-from multiprocessing.context import SpawnProcess
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from types import FrameType
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 
 from isthmus.training.loop import Progress
 
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+NEEDED = ["isthmus.training.trial", "isthmus.training.shard_encoding", "torch._dynamo"]  # the last by torch.optim
+SAFE_PATH = "PYTHONSAFEPATH"
 PATIENCE = 1.5  # seconds that an interrupted worker has to put away what it has
 NEWS = 0.2  # seconds between two reports of progress from a worker
 
@@ -82,16 +92,16 @@ def in_processes(
     """Do `jobs`, as many at a time as there are `workers`; each result comes when it is there.
 
     Arguments: follow: called with (number of the job, steps done, steps in all, text), a few times a second. order:
-    gives the numbers of all jobs in the order in which to do them; called while the workers start, which takes seconds.
+    gives the numbers of all jobs in the order in which to do them; called while what workers need is imported.
     Yields: (number of the job, result or Died). When the generator is closed, or left by an exception, the workers end:
     each is interrupted as by Ctrl-C, and killed if it has not ended within `PATIENCE` seconds.
     """
     crew = _Crew(orders, jobs)
     try:
-        beginners = [crew.start() for _ in range(min(workers, len(jobs)))]
+        get_ready()
         crew.plan(shared, range(len(jobs)) if order is None else order())
-        for beginner in beginners:
-            crew.assign(beginner)
+        for _ in range(min(workers, len(jobs))):
+            crew.start()
         while crew.workers:
             for pipe in connection.wait(list(crew.workers)):
                 worker = crew.workers[cast(Pipe, pipe)]
@@ -104,7 +114,7 @@ def in_processes(
                     yield job, content
                 elif kind == "died":
                     if crew.waiting:
-                        crew.assign(crew.start())
+                        crew.start()
                     yield worker.job, Died(content)
     finally:
         crew.dismiss()
@@ -112,10 +122,10 @@ def in_processes(
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     pipe: Pipe
+    job: int
     place: Sequence[int] = ()
-    job: int = -1
     ready: bool = False
 
 
@@ -125,7 +135,7 @@ class _Crew:
     def __init__(self, orders: Orders, jobs: Sequence[Any]):
         self.orders, self.jobs = orders, jobs
         self.workers: dict[Pipe, _Worker] = {}
-        self.leaving: list[SpawnProcess] = []
+        self.leaving: list[BaseProcess] = []
         self.waiting: deque[int] = deque()
 
     def plan(self, shared: Any, order: Sequence[int]) -> None:
@@ -133,22 +143,17 @@ class _Crew:
         self.shared = ForkingPickler.dumps(shared)
         self.waiting.extend(order)
 
-    def assign(self, worker: _Worker) -> None:
-        """Keep the next job for a worker that has just been started."""
-        worker.job = self.waiting.popleft()
-
-    def start(self) -> _Worker:
-        """Start a worker, which will say when it is ready."""
-        context = multiprocessing.get_context("spawn")
+    def start(self) -> None:
+        """Start a worker for the next job; it will say when it is ready."""
+        context = _context()
         ours, theirs = context.Pipe()
         taken = [worker.place for worker in self.workers.values()]
         place = next((place for place in self.orders.places if place not in taken), ())
-        process = context.Process(target=_serve, args=(theirs, self.orders, place), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, self.orders, place, dict(os.environ)), daemon=True)
         with _deaf_to_interrupts():
             process.start()
         theirs.close()
-        self.workers[ours] = _Worker(process, ours, place)
-        return self.workers[ours]
+        self.workers[ours] = _Worker(process, ours, self.waiting.popleft(), place)
 
     def hear(self, worker: _Worker) -> tuple[str, Any]:
         """The next message of a worker, ("died", how) if there will be none."""
@@ -196,6 +201,39 @@ class _Crew:
             worker.pipe.send_bytes(content)
 
 
+def get_ready() -> None:
+    """Start what forks workers, which takes seconds in another process; without this the first worker starts it."""
+    _context()
+
+
+def _context() -> SpawnContext | ForkServerContext:
+    """How workers are started: forked on Linux, where that needs no more than a socket in the temporary folder."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(NEEDED)
+    try:
+        with _deaf_to_interrupts(), _no_module_of_this_folder():
+            forkserver.ensure_running()
+    except OSError:
+        return multiprocessing.get_context("spawn")
+    return context
+
+
+@contextlib.contextmanager
+def _no_module_of_this_folder() -> Iterator[None]:
+    """A Python started in here does not look for modules where the user stands: a `random.py` there is none of ours."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
+
+
 def _cause_of_death(worker: _Worker) -> str:
     code = worker.process.exitcode or 0
     if code < 0:
@@ -221,9 +259,11 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(pipe: Pipe, orders: Orders, place: Sequence[int]) -> None:
-    """The life of a worker."""
+def _serve(pipe: Pipe, orders: Orders, place: Sequence[int], environment: dict[str, str]) -> None:
+    """The life of a worker. environment: of the program as it is now; what forks has the one of its own start."""
     try:
+        os.environ.clear()
+        os.environ.update(environment)
         if place:
             os.sched_setaffinity(0, place)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
