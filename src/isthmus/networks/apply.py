@@ -21,7 +21,7 @@ from isthmus.networks.convolution import UpsampleConv2d
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE, Gaussian
 
-BATCH, BATCH_PIXELS = 1000, 2**20  # images at once, and their pixels, at most
+BATCH, BATCH_PIXELS = 1000, 2**19  # images at once, and their pixels, at most
 LEAST = 16  # as many are drawn together where numbers are drawn: whatever the batch, the same ones
 Coder = Autoencoder | VAE
 
@@ -47,7 +47,7 @@ def batch_size(height: int, width: int) -> int:
     """How many images of this size are given to a network at once where none are trained on.
 
     >>> [batch_size(side, side) for side in (28, 64, 1024)]
-    [1000, 256, 16]
+    [656, 128, 16]
     """
     return min(BATCH, max(LEAST, BATCH_PIXELS // (height * width) // LEAST * LEAST))
 
