@@ -110,7 +110,7 @@ def way(folder: Path, *, name: str, workers: int, images: int, share: float) -> 
 def measure(plan: Plan, names: Sequence[str]) -> dict[str, Facts]:
     (name,) = names
     size = {"sweep": plan.pick(1300, 1300, 60), "sweep.digits": plan.pick(12_000, 6_000, 600)}[name]
-    share = {"full": 0.2, "fast": 0.08, "tiny": 0.0}[plan.size]
+    share = {"full": 0.2, "fast": 0.05, "tiny": 0.0}[plan.size]
     folder = plan.folder / name
     folder.mkdir()
     options = {
