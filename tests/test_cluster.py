@@ -42,6 +42,7 @@ def misbehave(job: str, shared: Path, progress: Progress) -> Any:
         raise ValueError("no such luck\nat all")
     if job == "stay":
         try:
+            (shared / "staying").write_text("")  # in here, since from now on it may be interrupted
             while True:  # as a training does, it comes back to Python now and then
                 time.sleep(0.05)
         except KeyboardInterrupt:
@@ -190,7 +191,7 @@ def test_leaving_early_interrupts_what_runs(here: Any, tmp_path: Path) -> None:
     work = on_cluster(Orders(misbehave), ["good", "stay", "stay2"], tmp_path, workers=2, follow=silent)
     assert next(work)[1] in ("good", "stay2")
     end = time.monotonic() + 60
-    while not (tmp_path / "stay").exists():
+    while not (tmp_path / "staying").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
     started = time.monotonic()
