@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from isthmus.errors import InputError
+from isthmus.machine import environment, examine
 from isthmus.networks import compiled
 from isthmus.networks.autoencoder import lab
 from isthmus.networks.convolution import UpsampleConv2d
@@ -115,6 +116,18 @@ def test_without_a_library_the_layers_are_those_of_pytorch() -> None:
     images = torch.randn(4, 16, 6, 6)
     assert compiled.operators() is None
     assert torch.equal(compiled.through(copy.deepcopy(layers), images), layers(images))
+
+
+@needs_compiler
+@pytest.mark.usefixtures("operators")
+def test_a_library_that_is_switched_off_is_there_and_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiled.operators() is not None
+    assert environment()["compiled"] == compiled.library().stem
+    monkeypatch.setenv("ISTHMUS_COMPILED", "0")
+    compiled.operators.cache_clear()
+    assert compiled.operators() is None
+    assert environment()["compiled"] is None
+    assert examine()["machine"]["compiled operators"] == f"{compiled.library()} (switched off by ISTHMUS_COMPILED)"
 
 
 @needs_compiler

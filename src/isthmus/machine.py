@@ -12,7 +12,7 @@ import torch
 
 from isthmus.data.catalog import MNIST, entries
 from isthmus.data.download import cache_folder
-from isthmus.networks.compiled import library
+from isthmus.networks.compiled import SWITCH, in_use, library
 from isthmus.runs import versions
 
 EXTRAS = ("onnx", "onnxscript", "onnxruntime", "huggingface-hub", "scikit-image", "ray", "datasets", "tensorboard")
@@ -22,6 +22,7 @@ VARIABLES = (
     "ISTHMUS_OFFLINE",
     "ISTHMUS_MIRROR",
     "ISTHMUS_DEVICE",
+    SWITCH,
     "OMP_NUM_THREADS",
     "CUDA_VISIBLE_DEVICES",
 )
@@ -29,6 +30,7 @@ VARIABLES = (
 
 def environment() -> dict[str, object]:
     """Versions and machine, as far as they decide numbers and times."""
+    compiled = in_use()
     return {
         "versions": versions(),
         "system": platform.platform(),
@@ -36,7 +38,7 @@ def environment() -> dict[str, object]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "compiled": library().stem if library().exists() else None,
+        "compiled": None if compiled is None else compiled.stem,
     }
 
 
@@ -50,7 +52,7 @@ def examine() -> dict[str, dict[str, str | int | None]]:
             "system": platform.platform(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "compiled operators": str(library()) if library().exists() else None,
+            "compiled operators": _operators(),
             "cpu capability": torch.backends.cpu.get_cpu_capability(),
             "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "mps": "yes" if torch.backends.mps.is_available() else None,
@@ -62,6 +64,13 @@ def examine() -> dict[str, dict[str, str | int | None]]:
         },
         "environment": {name: os.environ.get(name) for name in VARIABLES},
     }
+
+
+def _operators() -> str | None:
+    there = library()
+    if not there.exists():
+        return None
+    return f"{there}{'' if in_use() else f' (switched off by {SWITCH})'}"
 
 
 def _version(package: str) -> str | None:

@@ -2,8 +2,8 @@
 
 `fused.cpp` has [batch norm, max-pool, ReLU], [batch norm, ReLU], max-pooling, and the last upsampling to one channel,
 forward and backward. `isthmus doctor --compile` makes a library of it; without that library, in evaluation mode, on a
-GPU, for other types than float32 and for channels that do not fill whole registers the layers are those of PyTorch. No
-training ever waits for a compiler.
+GPU, for other types than float32 and for channels that do not fill whole registers the layers are those of PyTorch; so
+they are where `ISTHMUS_COMPILED` is 0. No training ever waits for a compiler.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ LANES = 16  # channels in one AVX-512 register
 SOURCE = Path(__file__).with_name("fused.cpp")
 COMPILE = ["-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-std=c++17"]
 CPU = Path("/proc/cpuinfo")
+SWITCH, OFF = "ISTHMUS_COMPILED", "0"
 
 
 def library() -> Path:
@@ -60,11 +61,17 @@ def make() -> Path:
     return there
 
 
+def in_use() -> Path | None:
+    """The library with which trainings are done: None where it was not made, or is switched off."""
+    there = library()
+    return there if there.exists() and os.environ.get(SWITCH) != OFF else None
+
+
 @cache
 def operators() -> ctypes.CDLL | None:
-    """The library if it was made before this process first asked, else None."""
-    there = library()
-    return ctypes.CDLL(str(there)) if there.exists() else None
+    """The library if it was in use when this process first asked, else None."""
+    there = in_use()
+    return None if there is None else ctypes.CDLL(str(there))
 
 
 def through(layers: nn.Sequential, x: Tensor) -> Tensor:
