@@ -52,6 +52,13 @@ def test_upsampling_convolution_equals_the_plain_form(height: int, width: int, c
         assert torch.allclose(a, b, atol=1e-11)
 
 
+def test_upsampling_keeps_the_channels_last_in_memory_for_the_layers_behind_it() -> None:
+    images = torch.randn(2, 16, 4, 4)  # as `nn.Unflatten` gives them: the channels first
+    drawn = UpsampleConv2d(16, 16)(images)
+    assert drawn.is_contiguous(memory_format=torch.channels_last)
+    assert not drawn.is_contiguous()
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_doubling_to_one_channel_equals_the_operator_of_pytorch(bias: bool) -> None:
     torch.manual_seed(0)

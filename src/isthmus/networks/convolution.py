@@ -259,13 +259,16 @@ class UpsampleConv2d(nn.Module):
 def doubled(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The transposed convolution 4x4 of stride 2 and padding 1: (B, C, H, W) -> (B, C', 2 H, 2 W).
 
-    For a single channel C' PyTorch's operator takes six times as long on a CPU as it needs. There one matrix product
-    gives the 16 numbers that each pixel adds to its surroundings, and tap k = 2 K + r of row i goes to row
-    2 (i + K) + r of an image with one more pixel on each side; columns alike.
+    On a CPU PyTorch's operator is 1.1 to 1.8 times as fast with the channels last in memory, and for a single channel
+    C' takes six times as long as it needs. There one matrix product gives the 16 numbers that each pixel adds to its
+    surroundings, and tap k = 2 K + r of row i goes to row 2 (i + K) + r of an image with one more pixel on each side;
+    columns alike.
     Arguments: weight: (C, C', 4, 4). bias: (C',).
     """
-    if weight.shape[1] != 1 or images.device.type != "cpu":
-        return F.conv_transpose2d(images, weight, bias, stride=2, padding=1)
+    on_cpu = images.device.type == "cpu"
+    if weight.shape[1] != 1 or not on_cpu:
+        given = images.contiguous(memory_format=torch.channels_last) if on_cpu else images
+        return F.conv_transpose2d(given, weight, bias, stride=2, padding=1)
     count, channels, height, width = images.shape
     by_half = weight.reshape(channels, 2, 2, 2, 2).permute(1, 3, 2, 4, 0).reshape(16, channels)  # (K, L, r, s)
     taps = by_half @ images.permute(0, 2, 3, 1).reshape(-1, channels).T
