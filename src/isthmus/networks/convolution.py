@@ -250,7 +250,8 @@ class UpsampleConv2d(nn.Module):
 
     def kernel(self) -> Tensor:
         """Of the transposed convolution: (in_channels, out_channels, 4, 4)."""
-        return (self.weight.flatten(2) @ self.spread).view(*self.weight.shape[:2], 4, 4).transpose(0, 1)
+        spread = self.weight.reshape(-1, 9) @ self.spread  # of three axes it would be a product for each channel
+        return spread.view(*self.weight.shape[:2], 4, 4).transpose(0, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         return doubled(images, self.kernel(), self.bias)
