@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -66,14 +67,21 @@ def _no_cluster_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Any]:
-    """Ray, connected to a cluster of two CPUs on this machine, which every test below uses."""
+    """Ray, connected to a cluster of two CPUs on this machine, which every test below uses.
+
+    It is started as by a program in the background, whose processes a shell tells to ignore SIGINT.
+    """
     require_ray()
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("PYTHONPATH", plain_environment()["PYTHONPATH"])  # workers import this file
         for name in SETTINGS:
             patch.delenv(name, raising=False)
-        with connected(2) as ray:
-            yield ray
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            ray = stack.enter_context(connected(2))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        yield ray
 
 
 # -- what cannot be used

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
@@ -174,7 +175,12 @@ class _Reports:
 
 
 def _do(orders: Orders, job: Any, shared: Any, reports: _Reports) -> Any:
-    """A job, in a worker."""
+    """A job, in a worker.
+
+    Ray interrupts a task as Ctrl-C would. A shell tells programs in the background to ignore that, and the workers of a
+    cluster that such a program starts inherit it: then no task would ever put away what it has.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(orders.threads)
     if orders.prepare is not None:
         _prepare(orders.prepare)
