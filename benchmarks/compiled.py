@@ -8,6 +8,7 @@ The same weights, the same updates, in turns; with one thread and with two. Need
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12_800)
     options = parser.parse_args()
     prepare_process()
+    os.environ.pop(compiled.SWITCH, None)
     compiled.make()
     generator = np.random.default_rng(0)
     images = ImageSet(generator.integers(0, 256, (options.images, 1, 32, 32), np.uint8), None)

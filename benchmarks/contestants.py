@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from common import NotMeasured
-from isthmus.networks.compiled import OFF, SWITCH
 
 HERE = Path(__file__).parent
 SERVE = HERE / "peers" / "serve.py"
@@ -29,13 +28,13 @@ NO_ALLOCATOR_SETTINGS = "MALLOC_MMAP_THRESHOLD_"  # with it, `prepare_process` w
 
 
 class Contestant:
-    """A running contestant, without compiled operators unless it asks for them. Raises: NotMeasured if it ends."""
+    """A running contestant. Raises: NotMeasured if its process ends."""
 
     def __init__(self, name: str, target: str, folder: Path, options: Mapping[str, Any]):
         self.name, self.log = name, folder / f"{name}.log"
         python = sys.executable if target.startswith("workloads.") else str(OWN_PYTHON)
         hidden = {"PYTHONPATH", NO_ALLOCATOR_SETTINGS}
-        kept = {key: value for key, value in os.environ.items() if key not in hidden} | {SWITCH: OFF}
+        kept = {key: value for key, value in os.environ.items() if key not in hidden}
         with self.log.open("w") as errors:
             self.process = subprocess.Popen(
                 [python, "-u", str(SERVE), target, str(folder), json.dumps(dict(options))],

@@ -12,6 +12,7 @@ at its end. Ends with exit code 1 and a list if an aim is missed or something co
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import peer_environment
 import table
 from common import RESULTS, NotMeasured, save
 from isthmus.errors import IsthmusError
+from isthmus.networks.compiled import OFF, SWITCH
 from workloads import (
     accuracy,
     components,
@@ -122,6 +124,7 @@ def main() -> None:
         print("\n".join([name for workload in WORKLOADS for name in workload.names] + list(SCRIPTS)))
         return
     workloads, scripts = chosen(options.only, options.size)
+    os.environ[SWITCH] = OFF  # for contestants and scripts; those that are about compiled operators take it back
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
         results = options.results or results_of(options.size, Path(folder))
         peer_environment.install()
