@@ -15,7 +15,8 @@ from sklearn.mixture import GaussianMixture as Theirs
 
 from isthmus.errors import InputError
 from isthmus.inverse.laplace import laplace
-from isthmus.inverse.map import Solver, restore, solve
+from isthmus.inverse.map import restore, solve
+from isthmus.inverse.solvers import Solver
 from isthmus.latent import mixtures
 from isthmus.latent.density import (
     DENSITIES,

@@ -27,7 +27,7 @@ from isthmus.settings import (
     StrongSettings,
     VAESettings,
 )
-from isthmus.training.loop import score
+from isthmus.training.scoring import score
 
 
 def gradients(loss: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:

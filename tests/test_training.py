@@ -29,7 +29,9 @@ from isthmus.settings import (
 )
 from isthmus.training.diagnosis import diagnose
 from isthmus.training.job import train_run
-from isthmus.training.loop import make_optimizer, one_pass, score, train
+from isthmus.training.loop import one_pass, train
+from isthmus.training.optimizers import make_optimizer
+from isthmus.training.scoring import score
 
 QUICK = TrainingSettings(epochs=2, batch_size=64, learning_rate=2e-3)
 

@@ -26,7 +26,8 @@ from isthmus.networks.variational import (
     vae,
 )
 from isthmus.settings import TrainingSettings, validate_model
-from isthmus.training.loop import score, train
+from isthmus.training.loop import train
+from isthmus.training.scoring import score
 
 KINDS = [
     {"architecture": "mlp", "hidden": (32, 16)},

@@ -22,7 +22,8 @@ from isthmus.cli.options import prepare_process
 from isthmus.data.imageset import ImageSet
 from isthmus.networks.catalog import NETWORKS, build
 from isthmus.settings import ClassifierSettings
-from isthmus.training.loop import score, train
+from isthmus.training.loop import train
+from isthmus.training.scoring import score
 from workloads.plan import AT_MOST, Facts, Plan, Workload, around, joined, mnist
 
 TARGETS = {"time_to_99.0": 0.99, "time_to_99.4": 0.994}

@@ -20,7 +20,8 @@ from contestants import running
 from isthmus.cli.options import prepare_process
 from isthmus.data.imageset import ImageSet
 from isthmus.networks.catalog import NETWORKS
-from isthmus.training.loop import score, train
+from isthmus.training.loop import train
+from isthmus.training.scoring import score
 from workloads.plan import Facts, Plan, Workload, around, mnist
 from workloads.training import EPOCHS, start, write_task
 

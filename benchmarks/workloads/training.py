@@ -27,7 +27,8 @@ from isthmus.networks import compiled
 from isthmus.networks.catalog import Network, build
 from isthmus.networks.variational import LOG_2PI
 from isthmus.settings import ClassifierSettings, LabSettings, ModelSettings, TrainingSettings, VAESettings
-from isthmus.training.loop import make_optimizer, train, update
+from isthmus.training.loop import train, update
+from isthmus.training.optimizers import make_optimizer
 from peers.task import CHECKED_IMAGES, DRAWS, SCORED, WARM_UP_IMAGES, updates
 from workloads.plan import Facts, Plan, Workload, mnist
 

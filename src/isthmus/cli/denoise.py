@@ -106,6 +106,7 @@ def denoise(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    no_progress: options.NoProgress = False,
 ) -> None:
     """Restore IMAGES with a trained RUN; without --degrade they count as damaged by noise of unknown strength.
 
@@ -140,12 +141,14 @@ def denoise(
     place = options.choose_device(device)
     fitting = (VAE,) if method is Method.MAP and prior in (None, Prior.NORMAL) else (Autoencoder, VAE)
     found = find_run(run, fitting if method is Method.MAP else (Autoencoder, VAE, Denoiser))
-    restored, pictures = denoise_into(out, found, images, chosen, resize=resize, overwrite=overwrite, device=place)
+    console = Console(quiet=quiet, progress=not no_progress)
+    with console.progress("denoise") as progress:
+        restored, pictures = denoise_into(
+            out, found, images, chosen, resize=resize, overwrite=overwrite, device=place, progress=progress
+        )
     facts = summary(restored)
     if clip:
-        Console(quiet=quiet).say(
-            "damaged images were clipped to [0, 1]: their noise is no longer Gaussian, as MAP takes it to be"
-        )
+        console.say("damaged images were clipped to [0, 1]: their noise is no longer Gaussian, as MAP takes it to be")
     for name, reason in pictures.bad.items():
         print(f"left out: {printable(name)} {reason}", file=sys.stderr)
     if as_json:

@@ -50,7 +50,8 @@ from isthmus.model_files import DENSITIES, new_model, read_config, read_network,
 from isthmus.networks.apply import to_float
 from isthmus.networks.catalog import Network, build
 from isthmus.settings import ModelSettings, validate, validate_model
-from isthmus.training.loop import History, make_optimizer, one_pass, train
+from isthmus.training.loop import History, one_pass, train
+from isthmus.training.optimizers import make_optimizer
 
 Architecture = Literal["convolutional", "mlp"]
 

@@ -24,7 +24,8 @@ from isthmus.errors import InputError
 from isthmus.inverse.bottleneck import EXACT
 from isthmus.inverse.bottleneck import restore as through_bottleneck
 from isthmus.inverse.laplace import laplace
-from isthmus.inverse.map import Solver, check_prior, decoder, restore
+from isthmus.inverse.map import check_prior, decoder, restore
+from isthmus.inverse.solvers import Solver
 from isthmus.latent.density import DENSITIES, Density, DensityName
 from isthmus.latent.sampling import density_of
 from isthmus.metrics import psnr
@@ -34,6 +35,7 @@ from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run, claim
+from isthmus.training.loop import Progress
 from isthmus.training.redraw import Places
 from isthmus.writing import write_arrays, write_bytes, write_json
 
@@ -92,9 +94,11 @@ def denoise_into(
     resize: bool = False,
     overwrite: bool = False,
     device: str = "cpu",
+    progress: Progress | None = None,
 ) -> tuple[Restored, Pictures]:
     """Read pictures, restore them and write the results to a folder.
 
+    Arguments: progress: called with (images solved, images to solve, a line) while MAP goes on.
     Raises: InputError for a run, pictures or options that cannot be used, before anything is written; RunExistsError if
     the folder is taken; StorageError.
     """
@@ -107,7 +111,7 @@ def denoise_into(
     with claim(folder, marker=MARKER, resume=None, overwrite=overwrite):
         facts = {"run": str(run.folder), "images": source, **asdict(options), "recipe": str(recipe)}
         write_json(folder / MARKER, facts)
-        restored = _carry_out(job)
+        restored = _carry_out(job, progress)
         write_restored(restored, pictures, folder, damaged=options.damaged)
     return restored, pictures
 
@@ -171,7 +175,7 @@ def _plan(run: Run, pictures: Pictures, options: Options, device: str) -> _Job:
     )
 
 
-def _carry_out(job: _Job) -> Restored:
+def _carry_out(job: _Job, progress: Progress | None) -> Restored:
     std, columns = None, {}
     if job.prior is None or job.sigma is None:
         assert not isinstance(job.network, Classifier)
@@ -180,7 +184,7 @@ def _carry_out(job: _Job) -> Restored:
         assert isinstance(job.network, VAE | Autoencoder)
         problem: dict[str, Any] = {"prior": job.prior, "sigma": job.sigma, "degradation": job.operator}
         search: dict[str, Any] = {"solver": job.solver, "restarts": job.restarts, "generator": job.generator}
-        found = restore(job.network, job.measured, **problem, **search)
+        found = restore(job.network, job.measured, **problem, **search, progress=progress)
         images = found.images.clamp(0, 1).cpu()
         columns = {name: getattr(found, name).cpu() for name in ("objective", "converged", "steps")}
         if job.uncertainty:

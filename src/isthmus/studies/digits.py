@@ -34,7 +34,7 @@ from isthmus.studies.study import LAB_TRAINING, DigitsSettings, Study, budget
 from isthmus.studies.variational import Variational, run_variational
 from isthmus.training.diagnosis import Diagnosis, diagnose
 from isthmus.training.job import Trained
-from isthmus.training.loop import score, scored_images
+from isthmus.training.scoring import score, scored_images
 
 LATENT_DIM = 2
 DIGITS = tuple("0123456789")

@@ -21,7 +21,9 @@ from isthmus.data.imageset import Split
 from isthmus.networks.apply import ranges
 from isthmus.networks.catalog import Network, build
 from isthmus.studies.study_file import Planned
-from isthmus.training.loop import Corrupt, Progress, make_optimizer, score, scored_images, update
+from isthmus.training.loop import Progress, update
+from isthmus.training.optimizers import make_optimizer
+from isthmus.training.scoring import Corrupt, score, scored_images
 
 WARM_UP, FEWEST, MOST = 2, 3, 30  # updates: not counted, and timed at least and at most
 ENOUGH = 0.4  # seconds of timed updates

@@ -36,7 +36,7 @@ from isthmus.studies.samples import add_noise_to, confusion_of, examples_of, gen
 from isthmus.studies.study import DigitsSettings, Study, budget
 from isthmus.studies.variational import importance_of, linear_optimum
 from isthmus.training.job import Trained
-from isthmus.training.loop import score
+from isthmus.training.scoring import score
 
 SIZES = (16, 32, 64)
 MAIN = 16

@@ -26,7 +26,7 @@ from isthmus.settings import LabSettings, LinearSettings, TrainingSettings
 from isthmus.studies.findings import times
 from isthmus.studies.samples import examples_of, generator_of
 from isthmus.training.job import Trained
-from isthmus.training.loop import score
+from isthmus.training.scoring import score
 
 CODES = {"3": 3, "10": 10, "10b": 10, "100": 100, "250": 250}  # by the name of the run, without "conv"
 MAIN = "10"

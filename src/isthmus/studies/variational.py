@@ -26,7 +26,7 @@ from isthmus.settings import TrainingSettings, VAESettings
 from isthmus.studies.samples import examples_of, generator_of
 from isthmus.studies.study import DigitsSettings, Study, budget
 from isthmus.training.job import Trained
-from isthmus.training.loop import score
+from isthmus.training.scoring import score
 
 LATENT_DIM = 2
 KL_WEIGHT, PIXEL_RANGE = 0.01, (-1.0, 1.0)  # of the course

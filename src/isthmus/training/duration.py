@@ -23,7 +23,9 @@ from isthmus.errors import IsthmusError
 from isthmus.networks.apply import ranges
 from isthmus.networks.catalog import Network, build
 from isthmus.settings import RunSettings
-from isthmus.training.loop import Corrupt, make_optimizer, update
+from isthmus.training.loop import update
+from isthmus.training.optimizers import make_optimizer
+from isthmus.training.scoring import Corrupt
 
 WARM_UP = 8  # images of an update that is not counted
 MOST, ENOUGH = 3, 0.1  # updates of each kind that are timed at most, and seconds after which no other is

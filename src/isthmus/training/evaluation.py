@@ -31,7 +31,7 @@ from isthmus.run_table import study_of
 from isthmus.runs import Run
 from isthmus.settings import DataSettings, RunSettings
 from isthmus.training.feed import placed
-from isthmus.training.loop import score
+from isthmus.training.scoring import score
 from isthmus.writing import read_json
 
 AT_ONCE = 2000  # images restored before they are compared; a multiple of BATCH, and of the 16 numbers drawn together

@@ -39,7 +39,7 @@ from isthmus.networks.catalog import Network
 from isthmus.networks.classifier import Classifier
 from isthmus.networks.denoiser import Denoiser
 from isthmus.runs import Run
-from isthmus.training.loop import Corrupt
+from isthmus.training.scoring import Corrupt
 from isthmus.writing import storage_error
 
 SHOWN = 10  # images in the picture

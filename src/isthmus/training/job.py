@@ -22,7 +22,8 @@ from isthmus.runs import Run
 from isthmus.settings import RunSettings, differences
 from isthmus.training.distributed import from_leader, leads
 from isthmus.training.events import log_finished, log_picture, logged
-from isthmus.training.loop import Corrupt, Progress, train
+from isthmus.training.loop import Progress, train
+from isthmus.training.scoring import Corrupt
 from isthmus.writing import write_arrays
 
 

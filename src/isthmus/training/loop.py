@@ -20,27 +20,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.data.arrays import Pixels
 from isthmus.data.augment import augment
 from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import ImageSet
 from isthmus.errors import DivergedError, InputError
-from isthmus.networks.apply import BATCH, batch_size, ranges, to_float
-from isthmus.networks.autoencoder import Autoencoder
+from isthmus.networks.apply import BATCH, ranges, to_float
 from isthmus.networks.catalog import Network
 from isthmus.networks.variational import VAE
 from isthmus.runs import Run
 from isthmus.settings import TrainingSettings
-from isthmus.training.distributed import Group, ProcessLostError, Together, from_all, together, told_of_losses
+from isthmus.training.distributed import ProcessLostError, Together, together, told_of_losses
 from isthmus.training.draws import epoch_generator, random_state_kept, seed_global
-from isthmus.training.feed import Images, batches, every, placed, selected, taken
+from isthmus.training.feed import batches, every, placed, selected
+from isthmus.training.optimizers import freeze, make_optimizer, make_schedule
+from isthmus.training.scoring import Corrupt, score, scored_images
 
-Corrupt = Callable[[Tensor, torch.Generator], Tensor]
 Progress = Callable[[int, int, str], None]
-
-TRAIN_SAMPLE = 5000  # training images scored after each epoch, at most: see scored_images
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def train(
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     _check_likelihood(network, training.images, training.name)
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    still = _freeze(network, settings)
+    still = freeze(network, settings)
     frozen = [parameter for parameter in learning if not parameter.requires_grad]
     images, targets = placed(training, network, device)
     sample = every(len(training), scored_images(training, validation))
@@ -105,7 +103,7 @@ def train(
     steps = settings.epochs * len(bounds)
     place = next(network.parameters()).device
     optimizer = make_optimizer(network, settings)
-    schedule = _schedule(optimizer, settings, steps)
+    schedule = make_schedule(optimizer, settings, steps)
 
     epochs: list[dict[str, float]] = []
     best, best_epoch = _weights(network), 0
@@ -251,49 +249,6 @@ def one_pass(
     return float(np.mean(found))
 
 
-def scored_images(training: ImageSet, validation: ImageSet) -> int:
-    """How many training images are scored after each epoch, in the same way as the validation images: no more than
-    there are of those, since the two are compared."""
-    return min(TRAIN_SAMPLE, len(training), len(validation))
-
-
-@torch.inference_mode()
-def score(
-    network: Network,
-    images: Images,
-    targets: Tensor | None,
-    *,
-    corrupt: Corrupt | None = None,
-    generator: torch.Generator | None = None,
-    group: Group | None = None,
-) -> dict[str, float]:
-    """Means over all images of what `network.score` measures, in evaluation mode and large batches.
-
-    Arguments: images: (N, C, H, W), uint8 or float, or on disk. targets: (N,) labels, or None where the images are it.
-    group: processes that all call this with the same images, and share the batches.
-    """
-    if corrupt is not None and generator is None:
-        raise ValueError("score needs a generator to corrupt images with")
-    network.eval()
-    sums: dict[str, float] = {}
-    place = next(network.parameters()).device
-    for number, (begin, end) in enumerate(ranges(len(images), batch_size(*images.shape[-2:]))):
-        others = group is not None and number % group.size != group.rank
-        if others and corrupt is None:
-            continue
-        clean = to_float(taken(images, slice(begin, end), place))
-        given = corrupt(clean, generator) if corrupt is not None and generator is not None else clean
-        if others:  # only the generator had to go on
-            continue
-        given = given.contiguous(memory_format=torch.channels_last)
-        figures = network.score(given, clean if targets is None else targets[begin:end])
-        for name, values in figures.items():
-            # Added up in float64 on the CPU: some devices have no float64.
-            sums[name] = sums.get(name, 0.0) + float(values.cpu().double().sum())
-    found = [sums] if group is None else [each for each in from_all(sums) if each]
-    return {name: sum(each[name] for each in found) / len(images) for name in found[0]}
-
-
 def _noise(sigma: float) -> Corrupt:
     return lambda images, generator: add_noise(images, sigma, generator=generator)
 
@@ -309,39 +264,6 @@ def _check_likelihood(network: Network, images: Pixels, name: str) -> None:
             f"{name} has grey values, which no Bernoulli likelihood draws; threshold the "
             "images, or use model.likelihood=gaussian."
         )
-
-
-def _freeze(network: Network, settings: TrainingSettings) -> nn.Module:
-    """The part of the network that is not to change, its batch norms included; without one, an empty module."""
-    if settings.frozen == "none":
-        return nn.Module()
-    if not isinstance(network, Autoencoder | VAE):
-        raise InputError("training.frozen=decoder needs a network with a decoder: an autoencoder or a vae.")
-    network.decoder.requires_grad_(False)
-    if isinstance(network, VAE):
-        network.log_sigma.requires_grad_(False)
-    return network.decoder
-
-
-def make_optimizer(network: Network, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimizer that the settings name, over all parameters that are not frozen."""
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return kind(learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler | None:
-    """One cycle: up for `warmup` of the steps, then down by a cosine (Smith and Topin 2018); None if constant."""
-    if settings.schedule == "constant":
-        return None
-    warmup = settings.warmup
-    if warmup * (steps + 1) == 1:  # torch divides by the length of the rise, here zero
-        warmup *= 1.001
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=settings.learning_rate, total_steps=steps + 1, pct_start=warmup
-    )
 
 
 def _weights(network: Network) -> dict[str, Tensor]:
