@@ -16,14 +16,13 @@ from statistics import median
 
 import torch
 
-from isthmus.data.degrade import add_noise
 from isthmus.data.imageset import Split
 from isthmus.networks.apply import ranges
 from isthmus.networks.catalog import Network, build
 from isthmus.studies.study_file import Planned
-from isthmus.training.loop import Progress, update
-from isthmus.training.optimizers import make_optimizer
-from isthmus.training.scoring import Corrupt, score, scored_images
+from isthmus.training.duration import kind_of, one_update
+from isthmus.training.loop import Progress
+from isthmus.training.scoring import score, scored_images
 
 WARM_UP, FEWEST, MOST = 2, 3, 30  # updates: not counted, and timed at least and at most
 ENOUGH = 0.4  # seconds of timed updates
@@ -74,7 +73,7 @@ def estimate(
             if progress is not None:
                 progress(i, len(runs), run.name)
             torch.set_num_threads(max(1, threads // asked) if run.start is None else threads)
-            key = f"{run.plan.model.model_dump_json()} {_paced(run)} {torch.get_num_threads()}"
+            key = f"{kind_of(run.plan.model, run.plan.training)} {torch.get_num_threads()}"
             if key not in timed:
                 timed[key] = _time(run, parts, device)
             parameters, one_update, one_epoch = timed[key]
@@ -101,11 +100,6 @@ def side_by_side(seconds: Sequence[float], workers: int) -> float:
     return max(ends)
 
 
-def _paced(run: Planned) -> str:
-    """What of the training decides how long one update takes."""
-    return run.plan.training.model_dump_json(exclude={"epochs", "learning_rate", "schedule", "warmup", "patience"})
-
-
 def _time(run: Planned, parts: Split, device: str) -> tuple[int, float, float]:
     """Parameters, seconds of an update, and seconds of scoring after an epoch."""
     network = build(run.plan.model, parts.train.shape, classes=len(parts.train.classes), seed=run.plan.seed)
@@ -116,30 +110,13 @@ def _time(run: Planned, parts: Split, device: str) -> tuple[int, float, float]:
 
 def _update_seconds(network: Network, run: Planned, parts: Split, device: str) -> float:
     training = run.plan.training
-    generator = torch.Generator().manual_seed(0)
-    images = torch.from_numpy(parts.train.images[: training.batch_size]).to(device)
-    labels = None
-    if network.target != "images":
-        assert parts.train.labels is not None, "classifiers are left out of sets without labels"
-        labels = torch.from_numpy(parts.train.labels[: training.batch_size]).to(device)
-    optimizer = make_optimizer(network, training)
-    noise: Corrupt = lambda clean, g: add_noise(clean, training.noise, generator=g)  # noqa: E731
-    network.train()
+    step = one_update(network, training, parts.train, device=device)
     spent: list[float] = []
     with torch.random.fork_rng(devices=[]):
-        for step in range(WARM_UP + MOST):
+        for number in range(WARM_UP + MOST):
             started = time.perf_counter()
-            loss = update(
-                network,
-                images,
-                labels,
-                optimizer,
-                training,
-                corrupt=noise if training.noise else None,
-                generator=generator,
-            )
-            loss.item()  # waits for the device
-            if step >= WARM_UP:
+            step(training.batch_size).item()  # waits for the device
+            if number >= WARM_UP:
                 spent.append(time.perf_counter() - started)
             if len(spent) >= FEWEST and sum(spent) > ENOUGH:
                 break

@@ -10,7 +10,7 @@ of a small network, and little of that of a large one.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
@@ -22,7 +22,7 @@ from isthmus.data.imageset import ImageSet
 from isthmus.errors import IsthmusError
 from isthmus.networks.apply import ranges
 from isthmus.networks.catalog import Network, build
-from isthmus.settings import RunSettings
+from isthmus.settings import ModelSettings, RunSettings, TrainingSettings
 from isthmus.training.loop import update
 from isthmus.training.optimizers import make_optimizer
 from isthmus.training.scoring import Corrupt
@@ -42,7 +42,7 @@ def durations(runs: Mapping[str, RunSettings], training: ImageSet, *, threads: i
     kinds: dict[str, list[str]] = {}
     for name, settings in runs.items():
         if costs[name]:
-            kinds.setdefault(_kind(settings), []).append(name)
+            kinds.setdefault(kind_of(settings.model, settings.training), []).append(name)
     found, end = dict.fromkeys(runs, 0.0), time.monotonic() + BUDGET
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -69,31 +69,36 @@ def update_seconds(settings: RunSettings, training: ImageSet) -> float:
     """Seconds of one update on a CPU, of this thread alone: what else the machine is at does not count."""
     network = build(settings.model, training.shape, classes=len(training.classes), seed=settings.seed)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    images = torch.from_numpy(training.images[: settings.training.batch_size])
+    step = one_update(network, settings.training, training)
+    spent: list[float] = []
+    with torch.random.fork_rng(devices=[]):
+        step(WARM_UP)
+        while not spent or (len(spent) < MOST and sum(spent) < ENOUGH):
+            started = time.thread_time()
+            step(settings.training.batch_size)
+            spent.append(time.thread_time() - started)
+    return median(spent)
+
+
+def one_update(
+    network: Network, settings: TrainingSettings, training: ImageSet, *, device: str = "cpu"
+) -> Callable[[int], Tensor]:
+    """An update of the network, which is on that device, to be timed: called with the number of images, the first of
+    the set and at most a batch, it gives their loss."""
+    images = torch.from_numpy(training.images[: settings.batch_size]).to(device)
     labels = None
     if network.target != "images" and training.labels is not None:
-        labels = torch.from_numpy(training.labels[: settings.training.batch_size])
-    with torch.random.fork_rng(devices=[]):
-        return median(_timed(network.train(), images, labels, settings))
+        labels = torch.from_numpy(training.labels[: settings.batch_size]).to(device)
+    optimizer, generator = make_optimizer(network, settings), torch.Generator().manual_seed(0)
+    noise: Corrupt = lambda clean, g: add_noise(clean, settings.noise, generator=g)  # noqa: E731
+    corrupt = noise if settings.noise else None
+    network.train()
 
-
-def _timed(network: Network, images: Tensor, labels: Tensor | None, settings: RunSettings) -> list[float]:
-    training, generator = settings.training, torch.Generator().manual_seed(0)
-    optimizer = make_optimizer(network, training)
-    noise: Corrupt = lambda clean, g: add_noise(clean, training.noise, generator=g)  # noqa: E731
-    corrupt = noise if training.noise else None
-
-    def step(count: int) -> float:
-        started = time.thread_time()
+    def step(count: int) -> Tensor:
         some = None if labels is None else labels[:count]
-        update(network, images[:count], some, optimizer, training, corrupt=corrupt, generator=generator)
-        return time.thread_time() - started
+        return update(network, images[:count], some, optimizer, settings, corrupt=corrupt, generator=generator)
 
-    step(WARM_UP)
-    spent = [step(len(images))]
-    while len(spent) < MOST and sum(spent) < ENOUGH:
-        spent.append(step(len(images)))
-    return spent
+    return step
 
 
 def cost(settings: RunSettings, training: ImageSet) -> float:
@@ -131,7 +136,7 @@ def _updates(settings: RunSettings, training: ImageSet) -> int:
     return settings.training.epochs * len(ranges(len(training), settings.training.batch_size))
 
 
-def _kind(settings: RunSettings) -> str:
+def kind_of(model: ModelSettings, training: TrainingSettings) -> str:
     """What decides how long one update takes."""
     apart = {"epochs", "learning_rate", "schedule", "warmup", "patience"}
-    return settings.model.model_dump_json() + settings.training.model_dump_json(exclude=apart)
+    return model.model_dump_json() + training.model_dump_json(exclude=apart)
