@@ -157,6 +157,24 @@ def test_a_study_of_ones_own_is_resumed_or_refused(labelled, isthmus):
     assert "was begun with other settings (networks.vae.training.epochs was 1, now 2)" in err
 
 
+def test_a_finished_study_takes_another_title(isthmus, tmp_path):
+    """Its page is written anew, and nothing is trained again."""
+    data = toy(tmp_path / "bars.npz", count=60)
+    (tmp_path / "my.toml").write_text(
+        f"title = 'first'\nanalyses = ['codes']\n[data]\nname = '{data}'\n[networks.a]\nmodel.name = 'linear'\n"
+        "training.epochs = 1\n"
+    )
+    folder = tmp_path / "out"
+    command = ("study", tmp_path / "my.toml", "--out", folder, "--workers", "1")
+    assert isthmus(*command)[0] == 0
+    before = content(folder / "runs/a")
+    code, _, err = isthmus(*command, "--resume", "--set", "title=second")
+    assert code == 0, err
+    assert "<h1>second</h1>" in (folder / "report.html").read_text()
+    assert content(folder / "runs/a") == before
+    assert "finished before, nothing to do" in isthmus(*command, "--resume", "--set", "title=second")[2]
+
+
 def test_without_labels_what_needs_them_is_left_out_and_said(isthmus, tmp_path):
     data = toy(tmp_path / "plain.npz", labels=False)
     (tmp_path / "my.toml").write_text(STUDY.format(data=data))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import tomli_w
 from pydantic import Field
@@ -47,7 +47,9 @@ GROWTH = 0.7  # of the number of updates with the number of images
 
 
 class StudySettings(Settings):
-    """What decides a study, whichever it is."""
+    """What decides a study, whichever it is. WORDS: settings that only stand on its page, and may change later."""
+
+    WORDS: ClassVar[tuple[str, ...]] = ()
 
     study: str = Field(description="What kind of study this is.")
     data: DataSettings = Field(description="Which images.")
@@ -115,7 +117,8 @@ class Swept:
 class Study(Generic[S]):
     """A claimed study folder. `open_study` makes one.
 
-    workers: processes for what is trained in one sweep, None for one a thread; prepare: called first in each.
+    workers: processes for what is trained in one sweep, None for one a thread; prepare: called first in each. reworded:
+    whether it was begun with other words on its page, which is to be written anew.
     """
 
     folder: Path
@@ -125,6 +128,7 @@ class Study(Generic[S]):
     reporter: Reporter = field(default_factory=Silent)
     workers: int | None = None
     prepare: Callable[[], None] | None = None
+    reworded: bool = False
     seconds_before: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
@@ -137,7 +141,7 @@ class Study(Generic[S]):
     def finished(self) -> bool:
         """Whether the study ended before, with its report in place."""
         path = self.folder / "status.json"
-        return path.exists() and read_json(path).get("state") == "finished"
+        return not self.reworded and path.exists() and read_json(path).get("state") == "finished"
 
     def say(self, text: str) -> None:
         """Show a line and keep it in log.txt."""
@@ -252,7 +256,7 @@ def open_study(
     with claim(folder, marker="study.toml", resume=resume, overwrite=overwrite):
         study = Study(folder, settings, fingerprint, device, reporter or Silent(), workers, prepare)
         if (folder / "study.toml").exists():
-            _check_same(folder / "study.toml", settings)
+            study.reworded = _check_same(folder / "study.toml", settings) != settings
         status = folder / "status.json"
         before = read_json(status) if status.exists() else {}
         if before.get("fingerprint", fingerprint) != fingerprint:
@@ -291,13 +295,16 @@ def budget(
     return training.model_copy(update={"epochs": max(1, round(updates / per_epoch))})
 
 
-def _check_same(path: Path, settings: StudySettings) -> None:
+def _check_same(path: Path, settings: StudySettings) -> StudySettings:
+    """What a study was begun with, which may differ in words alone. Raises: RunExistsError; InputError if damaged."""
     try:
         before = validate(type(settings), tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, InputError) as error:
         raise InputError(f"{path} cannot be read ({error}); start anew with --overwrite.") from error
-    if before != settings:
+    reworded = before.model_copy(update={name: getattr(settings, name) for name in settings.WORDS})
+    if reworded != settings:
         raise RunExistsError(
-            f"{path.parent} was begun with other settings ({differences(before, settings)}); give the same ones, "
+            f"{path.parent} was begun with other settings ({differences(reworded, settings)}); give the same ones, "
             f"--overwrite it, or choose another --out."
         )
+    return before

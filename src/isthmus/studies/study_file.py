@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveInt
 
@@ -87,6 +87,8 @@ class NetworkSettings(Settings):
 
 class CustomSettings(StudySettings):
     """A study of one's own."""
+
+    WORDS: ClassVar[tuple[str, ...]] = ("title",)
 
     study: Literal["custom"] = Field(default="custom", description="What kind of study this is.")
     title: str | None = Field(default=None, description="The heading of the report.")
