@@ -15,7 +15,8 @@ from matplotlib.text import Text
 from browser import browser
 from command_line import PROMISED
 from isthmus.data.imageset import ImageSet
-from isthmus.figures import codes, curves, images
+from isthmus.figures import codes, curves, images, spatial
+from isthmus.figures.labels import short_classes
 from isthmus.figures.style import INK, Panel, files, panel, svg
 from isthmus.latent.manifold import grid, quantile_grid
 from isthmus.report.page import Page, Section, Table, render, write_page, write_pictures
@@ -23,6 +24,7 @@ from isthmus.report.studies import run_study
 from isthmus.studies import findings
 
 CLASSES = tuple("0123456789")
+LONG = short_classes([f"hand-{k}-{8 * k} of the eldest and of the youngest" for k in "abcdefghij"])
 
 
 @pytest.fixture(scope="module")
@@ -152,10 +154,17 @@ def every_panel() -> list[Panel]:
             "l", "damages", CLASSES, {"a blur": {"damaged": pictures, "MAP": pictures}, "clean": {"clean": pictures}}
         ),
         codes.scatter("m", "means", spots, labels, CLASSES, stds=np.abs(spots) / 5),
-        codes.marginals("n", "all codes", spots),
+        codes.marginals("n", "all codes", spots, what="a sample"),
+        codes.marginals("plain-marginals", "codes", 0.1 * spots[:, :1], what="the code of each image", prior=False),
         curves.bound_curves("o", "a VAE", epochs, best=4),
         curves.by_size("p", "sizes", [16, 32], {"MAP": ([24.0, 25.0], "#3f90da")}, {"non-local means": 22.0}),
         curves.objective_path("q", "path", np.geomspace(100, 50, 12)[:, None] + np.zeros(5)),
+        codes.scatter("long-scatter", "codes", spots, labels, LONG),
+        spatial.stills("long-stills", "codes", np.hstack([spots, spots[:, :1]]), labels, LONG),
+        images.gallery("long-gallery", "wrong", pictures, [f"{name} as {LONG[0]}, 100\u00a0%" for name in LONG]),
+        images.rows("long-rows", "rows", LONG, {"one": pictures, "two": pictures}),
+        curves.by_class("long-shares", "shares", LONG, {"ours": (np.linspace(0, 1, 10), "#3f90da")}),
+        codes.class_table("long-table", "overlap", generator.random((10, 10)), LONG, rows="r", columns="c"),
     ]
 
 

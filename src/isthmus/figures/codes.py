@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from isthmus.figures.labels import legend_columns
 from isthmus.figures.style import BLUE, INK, ORANGE, PALETTE, PAPER, SHADES, TOGGLED, Panel, colour, panel
 
 ELLIPSES = 300  # posteriors drawn as ellipses
@@ -73,25 +74,34 @@ def class_legend(figure: Figure, classes: Sequence[str]) -> None:
         Line2D([], [], linestyle="", marker=MARKERS[k // len(PALETTE) % len(MARKERS)], color=colour(k), label=name)
         for k, name in enumerate(classes)
     ]
-    place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(classes), 10)}
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(legend_columns(classes), 10)}
     figure.legend(handles=handles, handletextpad=0.0, columnspacing=0.6, **place)
 
 
-def marginals(name: str, title: str, codes: NDArray[np.floating]) -> Panel:
-    """How the numbers of codes (N, D) are distributed, an axis a row, beside N(0, 1)."""
+def marginals(name: str, title: str, codes: NDArray[np.floating], *, what: str, prior: bool = True) -> Panel:
+    """How the numbers of codes (N, D) are distributed, an axis a row.
+
+    Arguments: what: they are codes of. prior: draw N(0, 1) beside them.
+    """
     count = codes.shape[1]
     with panel(0.7 + 1.25 * count) as figure:
         rows = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
-        end = max(3.5, *np.abs(_window(codes.ravel())))
-        x = np.linspace(-end, end, 201)
+        low, high = _window(codes.ravel())
+        if prior:
+            high = max(3.5, -low, high)
+            low = -high
+        x = np.linspace(low, high, 201)
         for i, axes in enumerate(rows):
-            axes.hist(codes[:, i], bins=80, range=(-end, end), density=True, color=BLUE, alpha=0.55)
-            axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE, label="N(0, 1)")
+            axes.hist(codes[:, i], bins=80, range=(low, high), density=True, color=BLUE, alpha=0.55)
             axes.set(ylabel=f"axis {i + 1}", yticks=[])
+            if prior:
+                axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color=ORANGE, label="N(0, 1)")
+        if prior:
+            rows[0].legend(loc="upper right")
         rows[0].set_title(title)
-        rows[0].legend(loc="upper right")
-        rows[-1].set_xlabel("a sample of the posterior of each training image")
-    return Panel(name, figure, f"{title}: histograms of {count} numbers over {len(codes)} samples, and the prior.")
+        rows[-1].set_xlabel(what)
+    beside = ", and the prior" if prior else ""
+    return Panel(name, figure, f"{title}: histograms of {count} numbers over {len(codes)} codes{beside}.")
 
 
 def class_table(

@@ -14,6 +14,7 @@ from isthmus.figures.style import INK, PANEL, Panel, panel
 from isthmus.latent.manifold import Grid
 
 GAP = 2  # pixels between pictures
+LETTERS = 80  # of labels side by side below the pictures of a gallery
 
 
 def rows(name: str, title: str, columns: Sequence[str], pictures: Mapping[str, Tensor]) -> Panel:
@@ -21,10 +22,12 @@ def rows(name: str, title: str, columns: Sequence[str], pictures: Mapping[str, T
     stack = np.stack([_colour(p) for p in pictures.values()])
     height, width = stack.shape[2:4]
     across = len(columns) * width / (len(pictures) * height)
-    with panel(0.55 + (PANEL - 0.9) / across) as figure:
+    longest = max(map(len, columns))
+    above = 0.0 if longest <= 4 else 0.1 + 0.055 * longest  # inches of names that are turned
+    with panel(0.55 + above + (PANEL - 0.9) / across) as figure:
         axes = figure.subplots()
         axes.imshow(_tile(stack), interpolation="none")
-        axes.set_xticks(_centres(len(columns), width), columns, rotation=0 if max(map(len, columns)) <= 4 else 45)
+        axes.set_xticks(_centres(len(columns), width), columns, rotation=45 if above else 0)
         axes.set_yticks(_centres(len(pictures), height), list(pictures))
         _bare(axes)
         axes.xaxis.tick_top()
@@ -111,9 +114,10 @@ def strip(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Pan
     return Panel(name, figure, f"{title}: {len(pictures)} pictures, read as {', '.join(labels)}.")
 
 
-def gallery(name: str, title: str, pictures: Tensor, labels: Sequence[str], *, across: int = 5) -> Panel:
-    """Pictures (M, C, H, W) in rows of `across`, each with its label below. Clipped to [0, 1]."""
+def gallery(name: str, title: str, pictures: Tensor, labels: Sequence[str]) -> Panel:
+    """Pictures (M, C, H, W), each with its label below, as many in a row as these have room for. Clipped to [0, 1]."""
     colours = _colour(pictures)
+    across = max(2, min(5, LETTERS // max(map(len, labels))))
     down = -(-len(colours) // across)
     side = (PANEL - 0.2) / across
     each = side * colours.shape[1] / colours.shape[2] + 0.24
@@ -123,7 +127,7 @@ def gallery(name: str, title: str, pictures: Tensor, labels: Sequence[str], *, a
             axes.set_axis_off()
         for axes, picture, label in zip(places, colours, labels, strict=False):
             axes.imshow(picture, interpolation="none")
-            axes.set_title(label, fontsize=7, y=-0.24, pad=0)
+            axes.set_title(label, fontsize=7, y=0, pad=-11)
         figure.suptitle(title, fontsize=10)
     return Panel(name, figure, f"{title}: {'; '.join(labels)}.")
 

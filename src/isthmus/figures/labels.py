@@ -14,18 +14,26 @@ SEPARATORS = " -_./"
 
 
 def short_classes(names: Sequence[str], most: int = 12) -> list[str]:
-    """`short_names`, and without the words with which all of them begin.
+    """`short_names`, and without the words with which all of them begin or end.
 
     >>> short_classes(["hand showing one", "hand showing two"])
     ['one', 'two']
+    >>> short_classes(["a hand with 1 finger up", "a hand with 2 finger up"])
+    ['1', '2']
     """
     if max(map(len, names), default=0) <= most:
         return list(names)
+    begun = [name[_shared(names) :] for name in names]
+    backwards = [name[::-1] for name in begun]
+    own = [name[_shared(backwards) :][::-1] for name in backwards]
+    return short_names(own if all(own) else begun if all(begun) else names, most)
+
+
+def _shared(names: Sequence[str]) -> int:
+    """How many letters the words take with which all names begin, and the separator after them."""
     first, last = min(names), max(names)  # what these two begin with, all do
-    same = next((i for i, letter in enumerate(first) if letter != last[i]), 0)
-    cut = max(first.rfind(separator, 0, same) for separator in SEPARATORS) + 1
-    own = [name[cut:] for name in names]
-    return short_names(own if all(own) else names, most)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    return max(first.rfind(separator, 0, same) for separator in SEPARATORS) + 1
 
 
 def short_names(names: Sequence[str], most: int = 12) -> list[str]:
@@ -40,18 +48,26 @@ def short_names(names: Sequence[str], most: int = 12) -> list[str]:
     return shown if len(set(shown)) == len(set(names)) else list(names)
 
 
+def legend_columns(labels: Sequence[str]) -> int:
+    """As many columns of a legend as have room below a panel.
+
+    >>> legend_columns("0123456789"), legend_columns(["a hand showing one", "a hand showing two"])
+    (10, 2)
+    """
+    return max(1, min(len(labels), int(PANEL / (SIGN + LETTER * max(map(len, labels))))))
+
+
 def fit_legend(figure: Figure) -> None:
     """Set the legend below a figure again, in as many columns as have room."""
     (old,) = figure.legends
     labels = [text.get_text() for text in old.get_texts()]
-    across = int(PANEL / (SIGN + LETTER * max(map(len, labels))))
     old.remove()
     with mpl.rc_context(RC):
         figure.legend(
             [handle for handle in old.legend_handles if handle is not None],
             labels,
             loc="outside lower center",
-            ncols=max(1, min(len(labels), across)),
+            ncols=legend_columns(labels),
             handlelength=1.6,
             handletextpad=0.4,
             columnspacing=0.9,

@@ -62,14 +62,12 @@ def codes_section(result: CustomResult) -> Section:
     for name, brief in zip(chosen, short_names(chosen, LONGEST), strict=True):
         code = found[name]
         if code.view is None:
-            panel = codes.marginals(f"codes-{name}", f"the code of {brief}, and N(0, 1)", code.codes)
-            panel.figure.axes[-1].set_xlabel("the code of each test image")
-            panels.append(panel)
+            prior = code.active is not None
+            title, what = f"the code of {brief}{', and N(0, 1)' if prior else ''}", "the code of each test image"
+            panels.append(codes.marginals(f"codes-{name}", title, code.codes, what=what, prior=prior))
             continue
         wide = code.codes.shape[1] > 2
         panel = codes.scatter(f"codes-{name}", f"codes of {brief}", code.view, labels, classes)
-        if labels is not None:
-            fit_legend(panel.figure)
         panel.figure.axes[0].locator_params(axis="x", nbins=6)
         if wide:
             for axis, which in ((panel.figure.axes[0].xaxis, "widest"), (panel.figure.axes[0].yaxis, "second widest")):
@@ -157,8 +155,7 @@ def accuracy_section(result: CustomResult) -> Section:
             for at, read, sure in zip(found.wrong, found.read, found.sure, strict=True)
         ]
         pictures = result.bench.clean[found.wrong]
-        across = max(2, min(5, int(80 / max(map(len, labels)))))
-        panels.append(images.gallery("accuracy-wrong", "read wrong, the surest first", pictures, labels, across=across))
+        panels.append(images.gallery("accuracy-wrong", "read wrong, the surest first", pictures, labels))
     rows = [
         [
             name,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.figures import codes, curves, images
+from isthmus.figures.labels import short_classes
 from isthmus.figures.style import BLUE, MODEL_COLOURS, ORANGE, PURPLE, RED
 from isthmus.report.digits_vae import columns_of, restoration_section, variational_section
 from isthmus.report.page import Page, Section, Table
@@ -169,14 +170,14 @@ def _d1(result: DigitsResult) -> Section:
 
 
 def _d2(result: DigitsResult) -> Section:
-    found = result.d2
+    found, classes = result.d2, short_classes(result.data.classes)
     panels = [
         codes.scatter(
             f"D2-codes-{name}",
             f"codes of the {_names(result)[name]}" if name != "pca" else f"codes of {result.pca_name}",
             found.test[name],
             found.labels,
-            result.data.classes,
+            classes,
         )
         for name in ("lab", "strong", "pca")
     ]
@@ -186,7 +187,7 @@ def _d2(result: DigitsResult) -> Section:
                 "D2-overlap",
                 "overlap in the lab's code (%)",
                 found.overlap,
-                result.data.classes,
+                classes,
                 rows="class",
                 columns="class",
             )
@@ -207,7 +208,7 @@ def _d2(result: DigitsResult) -> Section:
 
 def _d3(result: DigitsResult) -> Section:
     assert result.d3 is not None
-    found, classes = result.d3, result.data.classes
+    found, classes = result.d3, short_classes(result.data.classes)
     series: dict[str, tuple[NDArray[np.float64] | Sequence[float], str]] = {
         "lab, clean": (found["lab.clean"].per_class, BLUE),
         "lab, noisy": (found["lab.noisy"].per_class, PURPLE),
@@ -247,13 +248,13 @@ def _d3(result: DigitsResult) -> Section:
         asked,
         findings.d3(result),
         panels,
-        [Table("Accuracy of 1-NN (%)", ["", *classes, "mean"], rows, notes)],
+        [Table("Accuracy of 1-NN (%)", ["", *result.data.classes, "mean"], rows, notes)],
     )
 
 
 def _d4(result: DigitsResult) -> Section:
     assert result.d4 is not None
-    found, classes = result.d4, result.data.classes
+    found, classes = result.d4, short_classes(result.data.classes)
     titles = {"classifier": "plain classifier", "classifier-remedy": f"remedy: {found.remedy}"}
     panels = [
         curves.accuracy_curves(f"D4-{name}", titles[name], run.epochs, best=run.best_epoch)
@@ -289,7 +290,7 @@ def _d4(result: DigitsResult) -> Section:
         asked,
         findings.d4(result),
         panels,
-        [Table("Test accuracy (%)", ["", *classes, "mean"], rows, notes)],
+        [Table("Test accuracy (%)", ["", *result.data.classes, "mean"], rows, notes)],
     )
 
 

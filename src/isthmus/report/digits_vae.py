@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from isthmus.figures import codes, curves, images
+from isthmus.figures.labels import short_classes
 from isthmus.figures.style import BLUE, ORANGE, PALETTE, PURPLE, RED
 from isthmus.report.page import Section, Table
 from isthmus.studies import findings
@@ -32,7 +33,7 @@ SHORT = {
 
 def variational_section(result: DigitsResult) -> Section:
     """D7: what was found, its pictures and a table."""
-    found, classes = result.d7, result.data.classes
+    found, classes = result.d7, short_classes(result.data.classes)
     columns = columns_of(result)
     rows = {"original": found.originals}
     rows |= {_row(name): reading.reconstructed for name, reading in found.readings.items()}
@@ -43,7 +44,8 @@ def variational_section(result: DigitsResult) -> Section:
     for name, reading in found.readings.items():
         title = f"means, {reading.title}"
         panels.append(codes.scatter(f"D7-codes-{name}", title, reading.means, labels, classes, stds=reading.stds))
-    panels.append(codes.marginals("D7-aggregate", "all codes together, and the prior", found.codes))
+    what = "a sample of the posterior of each training image"
+    panels.append(codes.marginals("D7-aggregate", "all codes together, and the prior", found.codes, what=what))
     before = result.d5
     panels.append(
         images.manifold("D7-manifold-d5", "D5: the lab's decoder", before.grid, before.images, before.strip_codes)
@@ -113,12 +115,13 @@ def restoration_section(result: DigitsResult) -> Section:
 
 
 def columns_of(result: DigitsResult) -> list[str]:
-    """The class of each example, or its number where there are no classes."""
+    """The class of each example, shortened, or its number where there are no classes."""
     chosen = examples_of(result.parts.test)
     labels = result.parts.test.labels
-    return (
-        [str(i + 1) for i in range(len(chosen))] if labels is None else [result.data.classes[labels[i]] for i in chosen]
-    )
+    if labels is None:
+        return [str(i + 1) for i in range(len(chosen))]
+    classes = short_classes(result.data.classes)
+    return [classes[labels[i]] for i in chosen]
 
 
 def _readings(result: DigitsResult) -> Table:

@@ -7,6 +7,7 @@ import torch
 
 from isthmus.data.drawn_hands import NOTE as DRAWN
 from isthmus.figures import codes, convolution, curves, densities, images
+from isthmus.figures.labels import short_classes
 from isthmus.figures.style import BLUE
 from isthmus.networks.apply import to_float
 from isthmus.networks.convolution import insertion, output_size
@@ -165,7 +166,7 @@ def _s1_sizes(result: SignsResult) -> Section:
 
 
 def _s2(study: Study[SignsSettings], result: SignsResult) -> Section:
-    found, classes = result.s2, result.data.classes
+    found, classes = result.s2, short_classes(result.data.classes)
     runs = {
         rate + (" (diverged)" if reading.run is None else ""): reading.epochs
         for rate, reading in found.readings.items()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from isthmus.figures import codes, curves, images, spatial
+from isthmus.figures.labels import short_classes
 from isthmus.figures.style import BLUE, ORANGE, Panel
 from isthmus.networks.apply import to_float
 from isthmus.report.page import Section, Table
@@ -26,14 +27,14 @@ ON_SHEET = 16
 def sizes_section(result: SignsResult) -> Section:
     """S3.1 and S3.2."""
     found = result.s3
-    examples = {"original": found.examples, **found.reconstructed}
+    examples, named = {"original": found.examples, **found.reconstructed}, short_classes(found.shown)
     points = {
         "convolutional, test": ([*CODES.values()], [found.errors[n].test for n in CODES], BLUE, "o"),
         "convolutional, training": ([*CODES.values()], [found.errors[n].train for n in CODES], BLUE, "_"),
         "linear, trained": ([LINEAR_DIM], [found.linear.test], ORANGE, "s"),
     }
     panels = [
-        images.rows("S3-reconstructions", "test images and what is kept of them", found.shown, examples),
+        images.rows("S3-reconstructions", "test images and what is kept of them", named, examples),
         curves.error_by_size("S3-sizes", "error against code size", [found.pca["train"], found.pca["test"]], points),
     ]
     for name, run in found.runs.items():
@@ -73,7 +74,7 @@ def linear_section(result: SignsResult) -> Section:
         images.rows(
             "S3-linear-reconstructions",
             "10 numbers, three ways",
-            found.shown,
+            short_classes(found.shown),
             {"original": found.examples, **chosen},
         ),
         images.signed("S3-components", "what each number of a linear code draws", found.components),
@@ -119,7 +120,7 @@ def _trait_notes() -> list[str]:
 
 def clusters_section(result: SignsResult) -> Section:
     """S3.4."""
-    found, classes = result.s4, result.data.classes
+    found, classes = result.s4, short_classes(result.data.classes)
     panels = [
         spatial.stills("S3-scatter", "codes of new images", found.codes, found.labels, classes),
         codes.class_table(
@@ -161,7 +162,7 @@ def clusters_section(result: SignsResult) -> Section:
         "Silhouette, planes and the scatter are over validation and test images, none of them trained on; each code is "
         "judged by a logistic regression that did not see it (five folds).",
     ]
-    table = Table("Three numbers, class by class", ["", *classes, "mean"], rows, notes)
+    table = Table("Three numbers, class by class", ["", *result.data.classes, "mean"], rows, notes)
     asked = (
         "Encode images with the code of three numbers and draw them, coloured by class. Are the classes apart? Where "
         "they are not, does that agree with the labels?"
