@@ -29,8 +29,9 @@ UNSEEN = 0.05  # seconds of theirs that are not held against a sample: the syste
 PROC = Path("/proc")
 
 
-class NotMeasured(Exception):
-    """Why a workload has no figures: the machine was too busy, a contestant failed, or it did other work than ours."""
+class NotMeasured(SystemExit):
+    """Why a workload has no figures: the machine was too busy, a contestant failed, or it did other work than ours. A
+    script that has nothing else to measure ends with it."""
 
 
 @dataclass(frozen=True)

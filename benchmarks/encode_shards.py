@@ -28,7 +28,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from PIL import Image
 
-from common import probe, save
+from common import BUSY, probe, save
 from isthmus.cli.options import prepare_process
 from isthmus.data.catalog import load
 from isthmus.studies.single import train_one
@@ -39,7 +39,6 @@ from isthmus.writing import written
 SIZES = (2, 16)
 KINDS = ("parquet", "npy")
 PARTS = ("reading", "network", "writing")
-BUSY = 1.5
 READ_BACK = """
 import sys
 from pathlib import Path

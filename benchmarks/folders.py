@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from common import Aims, missed, probe, save
+from common import BUSY, Aims, missed, probe, save
 from isthmus.data.catalog import load
 from isthmus.data.decoding import read_parts
 from isthmus.data.imageset import ImageSet
 
 AIMS: Aims = {"share_of_decoding_alone": (0.8, None), "second_load_faster": (10, None)}
 CORES = 2
-BUSY = 1.5  # times the fastest probe
 PAUSE = 1.0  # seconds in which our own processes end, before a probe
 JPEGS = 150
 

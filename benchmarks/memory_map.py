@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common import Aims, missed, probe, save
+from common import Aims, in_turns, missed, save
 from isthmus.cli.options import prepare_process
 from isthmus.data.catalog import load
 from isthmus.data.imageset import ImageSet
@@ -39,7 +39,6 @@ from isthmus.training.loop import train
 AIMS: Aims = {"warm_share_of_speed": (0.9, None), "cold_share_of_speed": (0.9, None)}
 SIDE, BATCH = 32, 64
 LIMIT = 0.8  # of the size of the file
-BUSY = 1.5  # times the fastest probe
 
 
 def write_set(path: Path, size: int) -> int:
@@ -127,32 +126,25 @@ def main() -> None:
 
 
 def measure(path: Path, total: int, count: int, rounds: int) -> dict[str, Any]:
-    speeds: dict[str, list[float]] = {"memory": [], "warm": [], "cold": []}
-    best, discarded = min(probe() for _ in range(5)), 0
-    for turn in range(rounds):
-        names, found = list(speeds), {}
-        for name in names[turn % 3 :] + names[: turn % 3]:
-            before = probe()
-            found[name] = run(path, count, "memory" if name == "memory" else "disk", cold=name == "cold")
-            best, busy = min(best, before), max(before, probe())
-            discarded += busy > BUSY * best
-            if busy <= BUSY * best:
-                speeds[name].append(count / found[name]["seconds"])
-            print(name, round(count / found[name]["seconds"]), "images a second", flush=True)
-        if len({each["loss"] for each in found.values()}) != 1:
-            raise SystemExit(f"the losses differ: {found}")
-        if any(each["in_memory"] != (name == "memory") for name, each in found.items()):
-            raise SystemExit(f"not where it was to be: {found}")
-    if not all(speeds.values()):
-        raise SystemExit("the machine was too busy: no clean run of one of them; run again")
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    ways = {
+        "memory": lambda: run(path, count, "memory", cold=False),
+        "warm": lambda: run(path, count, "disk", cold=False),
+        "cold": lambda: run(path, count, "disk", cold=True),
+    }
+    turns = in_turns(ways, rounds)
+    found = {name: turns.answers(name) for name in ways}
+    if len({answer["loss"] for answers in found.values() for answer in answers}) != 1:
+        raise SystemExit(f"the losses differ: {found}")
+    if any(answer["in_memory"] != (name == "memory") for name, answers in found.items() for answer in answers):
+        raise SystemExit(f"not where it was to be: {found}")
+    medians = {name: count / statistics.median(turns.seconds(name)) for name in ways}
     return {
         "images_in_file": total,
         "file_bytes": path.stat().st_size,
         "limit_bytes": int(LIMIT * path.stat().st_size),
         "trained_on": count,
-        "clean": sum(map(len, speeds.values())),
-        "discarded": discarded,
+        "clean": sum(map(len, turns.samples.values())),
+        "discarded": turns.discarded,
         "images_a_second": {name: round(value) for name, value in medians.items()},
         "warm_share_of_speed": round(medians["warm"] / medians["memory"], 3),
         "cold_share_of_speed": round(medians["cold"] / medians["memory"], 3),

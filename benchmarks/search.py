@@ -11,11 +11,11 @@ the tree's answers have to agree; scikit-learn's distances, which it rounds more
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
-from common import probe, save
+from common import compared, in_turns, rounded, save
 from isthmus.latent.search import nearest_codes
 from isthmus.training.codes import CodesFile, read_codes, write_codes
 
 SIZE, FOUND = 16, 10
 MOST_SECONDS = 0.5
-BUSY = 1.5
+
+Way = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 
 
 def made_up(count: int) -> NDArray[np.float32]:
@@ -48,6 +49,19 @@ def through_a_file(codes: NDArray[np.float32]) -> tuple[NDArray[np.float32], flo
         started = time.perf_counter()
         found = read_codes(path).codes
         return found, time.perf_counter() - started
+
+
+def asking(way: Way, queries: NDArray[np.float32], found: list[NDArray[np.int64]]) -> Callable[[], dict[str, Any]]:
+    """A contestant: the next of the queries, whose answer is put with those before it."""
+
+    def sample() -> dict[str, Any]:
+        query, started = queries[len(found)], time.perf_counter()
+        answer = way(query[None])
+        seconds = time.perf_counter() - started
+        found.append(answer)
+        return {"seconds": seconds}
+
+    return sample
 
 
 def check(codes: NDArray[np.float32], query: NDArray[np.float32], answers: dict[str, NDArray[np.int64]]) -> None:
@@ -73,42 +87,22 @@ def main() -> None:
     queries = everything[count:]
     references, index = torch.from_numpy(codes), NearestNeighbors(n_neighbors=FOUND, algorithm="brute").fit(codes)
     tree = cKDTree(codes)
-    ways: dict[str, Callable[[NDArray[np.float32]], NDArray[np.int64]]] = {
+    ways: dict[str, Way] = {
         "ours": lambda query: nearest_codes(references, torch.from_numpy(query), count=FOUND).index[0],
         "sklearn": lambda query: index.kneighbors(query, return_distance=False)[0],  # it sorts them by distance
         "tree": lambda query: tree.query(query[0], FOUND)[1],
     }
     for way in ways.values():
         way(queries[:1])  # warm-up
-    best, discarded = min(probe() for _ in range(5)), 0
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn, query in enumerate(queries):
-        answers = {}
-        names = list(ways)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            way = ways[name]
-            before, started = probe(), time.perf_counter()
-            answers[name] = way(query[None])
-            seconds, after = time.perf_counter() - started, probe()
-            best = min(best, before, after)
-            if max(before, after) > BUSY * best:
-                discarded += 1
-            else:
-                times[name].append(seconds)
-        check(codes, query, answers)
-    if not all(times.values()):
-        raise SystemExit("the machine was too busy: no clean sample of one of them; run again")
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    facts = {
-        "ours_s": round(medians["ours"], 4),
-        "ours_worst_s": round(max(times["ours"]), 4),
-        "peers_s": {name: round(medians[name], 4) for name in ("sklearn", "tree")},
-        "ratio": {name: round(medians[name] / medians["ours"], 2) for name in ("sklearn", "tree")},
+    found: dict[str, list[NDArray[np.int64]]] = {name: [] for name in ways}
+    turns = in_turns({name: asking(way, queries, found[name]) for name, way in ways.items()}, asked, most=asked)
+    for i, query in enumerate(queries):
+        check(codes, query, {name: answers[i] for name, answers in found.items()})
+    facts = compared(turns) | {
+        "ours_worst_s": rounded(max(turns.seconds("ours"))),
         "load_s": round(load_seconds, 2),
         "codes": count,
         "queries": asked,
-        "clean": sum(map(len, times.values())),
-        "discarded": discarded,
     }
     if options.fast:
         print(facts)
