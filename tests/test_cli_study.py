@@ -211,6 +211,7 @@ def test_classes_may_be_numbered_from_one(isthmus, brief, tmp_path):
     assert json.loads(out)["figures"]["D4.accuracy.0"] is None
 
 
+@pytest.mark.slow
 def test_images_that_are_all_alike(isthmus, brief, tmp_path):
     data = tmp_path / "black.npz"
     np.savez(data, images=np.zeros((60, 16, 16), np.uint8), labels=np.arange(60) % 3)

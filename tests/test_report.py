@@ -159,8 +159,17 @@ def every_panel() -> list[Panel]:
         curves.bound_curves("o", "a VAE", epochs, best=4),
         curves.by_size("p", "sizes", [16, 32], {"MAP": ([24.0, 25.0], "#3f90da")}, {"non-local means": 22.0}),
         curves.objective_path("q", "path", np.geomspace(100, 50, 12)[:, None] + np.zeros(5)),
-        codes.scatter("long-scatter", "codes", spots, labels, LONG),
-        spatial.stills("long-stills", "codes", np.hstack([spots, spots[:, :1]]), labels, LONG),
+    ]
+
+
+def panels_of_long_names() -> list[Panel]:
+    generator = np.random.default_rng(0)
+    spots = generator.normal(size=(300, 3)).astype(np.float32)
+    labels = generator.integers(0, 10, 300)
+    pictures = torch.rand(10, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    return [
+        codes.scatter("long-scatter", "codes", spots[:, :2], labels, LONG),
+        spatial.stills("long-stills", "codes", spots, labels, LONG),
         images.gallery("long-gallery", "wrong", pictures, [f"{name} as {LONG[0]}, 100\u00a0%" for name in LONG]),
         images.rows("long-rows", "rows", LONG, {"one": pictures, "two": pictures}),
         curves.by_class("long-shares", "shares", LONG, {"ours": (np.linspace(0, 1, 10), "#3f90da")}),
@@ -209,7 +218,7 @@ def test_a_checked_box_shows_what_it_says(tmp_path: Path) -> None:
 
 
 def test_nothing_in_a_figure_is_cut_off() -> None:
-    for drawn in every_panel():
+    for drawn in [*every_panel(), *panels_of_long_names()]:
         figure = drawn.figure
         figure.draw_without_rendering()
         edges = figure.get_tightbbox()
@@ -224,7 +233,7 @@ def test_nothing_in_a_figure_is_cut_off() -> None:
 def test_no_label_shows_unparsed_mathematics() -> None:
     steep = [{"epoch": e, "train_loss": 10.0**-e, "validation_loss": 10.0**-e} for e in range(1, 5)]
     for drawn in [*every_panel(), curves.loss_curves("r", "steep", steep, best=4, level=("PCA", 0.5))]:
-        files(drawn)
+        drawn.figure.draw_without_rendering()
         texts = [text.get_text() for text in drawn.figure.findobj(Text)]
         assert not [text for text in texts if "mathdefault" in text], drawn.name
 
