@@ -144,6 +144,15 @@ def test_an_npy_file_is_a_set(tmp_path: Path, images: np.ndarray, expected: np.n
     assert load_path(tmp_path / "set.npy").classes == ("a", "b")
 
 
+def test_a_set_larger_than_all_memory_cannot_be_held(tmp_path: Path) -> None:
+    side, rows = 2**14, np.zeros(2**20, np.int64)  # one image, many times: 256 TiB
+    with (tmp_path / "x.bin").open("wb") as file:
+        file.truncate(side**2)
+    images = Stored(tmp_path / "x.bin", 0, 1, (1, side, side), rows=rows)
+    with pytest.raises(MemoryError, match="no memory for 281,474,976,710,656 bytes of pixels"):
+        np.asarray(images)
+
+
 @pytest.mark.usefixtures("no_memory")
 @pytest.mark.parametrize("last", [False, True])
 def test_an_npy_file_too_large_for_memory_stays_where_it_is(tmp_path: Path, last: bool) -> None:

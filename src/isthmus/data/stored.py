@@ -157,8 +157,7 @@ class Stored:
         return asked if self.rows is None else self.rows[asked]
 
     def _read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-        # NumPy asks for huge pages, which a virtual machine has to fetch from its host: 0.2 s for 80 MB. Others it has.
-        pixels: NDArray[np.uint8] = torch.empty((len(positions), *self.image_shape), dtype=torch.uint8).numpy()
+        pixels = _room((len(positions), *self.image_shape))
         each = math.prod(self.image_shape)
         order = np.argsort(positions, kind="stable")
         lines = pixels.reshape(len(positions), each)
@@ -304,6 +303,15 @@ class Storing:
         with contextlib.suppress(OSError):  # a full disk may refuse what is still buffered
             self._file.close()
         self.path.unlink(missing_ok=True)
+
+
+def _room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Memory for pixels. Raises: MemoryError."""
+    # NumPy asks for huge pages, which a virtual machine has to fetch from its host: 0.2 s for 80 MB. Others it has.
+    try:
+        return torch.empty(shape, dtype=torch.uint8).numpy()
+    except RuntimeError as error:
+        raise MemoryError(f"no memory for {math.prod(shape):,} bytes of pixels") from error
 
 
 def _remove(path: Path) -> None:
